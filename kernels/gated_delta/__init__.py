@@ -1,0 +1,66 @@
+"""The gated delta rule: a fast-weight matrix that forgets, looks up, and writes what it got wrong."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from labkit.kernels.gated_delta.chunked import chunked_gated_delta_rule
+from labkit.kernels.gated_delta.inputs import check_inputs
+from labkit.kernels.gated_delta.recurrent import recurrent_gated_delta_rule
+
+__all__ = ["chunked_gated_delta_rule", "gated_delta_rule", "recurrent_gated_delta_rule"]
+
+BACKENDS = ("auto", "recurrent", "chunked", "triton")
+
+
+def gated_delta_rule(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    beta: Tensor,
+    *,
+    initial_state: Tensor | None = None,
+    scale: float | None = None,
+    chunk_size: int = 64,
+    backend: str = "auto",
+) -> tuple[Tensor, Tensor]:
+    """Write and read a decaying associative memory, one token after another.
+
+    Per token, with ``S`` of shape ``[K, V]``: ``S = exp(g) S``; ``e = v - S^T k``; ``S = S + beta k e^T``;
+    ``o = scale * S^T q``. This is equation 10 of Gated DeltaNet (arXiv 2412.06464), transposed so that a state is
+    ``[K, V]``: the decay comes first, and the error is measured on the decayed state.
+
+    Args:
+        q, k: queries and keys ``[B, T, H, K]``; the caller normalises them.
+        v: values ``[B, T, H, V]``.
+        g: log-decay ``[B, T, H]``, at most 0.
+        beta: writing strength ``[B, T, H]``, in [0, 2]; 1 replaces the stored value, 2 reflects it.
+        initial_state: ``[B, H, K, V]``, or None for an empty memory.
+        scale: factor on the read-out; None takes ``K ** -0.5``.
+        chunk_size: tokens per chunk of the chunked form; it changes speed and rounding, not the function.
+        backend: "recurrent" is the reference, "chunked" the fast form; "auto" takes the recurrence for single
+            tokens and chunks otherwise.
+
+    Returns:
+        ``o`` of shape ``[B, T, H, V]`` in v's dtype, and the state after the last token, float64 if the inputs are
+        float64 and float32 otherwise. ``T = 0`` returns an empty output and the initial state.
+
+    Raises:
+        TypeError, ValueError: a sentence naming the argument, what was expected and what came.
+    """
+    check_inputs(q, k, v, g, beta, initial_state, chunk_size)
+    if backend not in BACKENDS:
+        raise ValueError(f"backend={backend!r} is not known; take one of {', '.join(BACKENDS)}.")
+    if backend == "triton":
+        raise ValueError('This version has no Triton form of the gated delta rule; take backend="auto".')
+    if backend == "auto":
+        backend = "recurrent" if q.shape[1] <= 1 else "chunked"
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    with torch.autocast(q.device.type, enabled=False):  # a memory adds up many small errors; it keeps full precision
+        if backend == "recurrent":
+            return recurrent_gated_delta_rule(q, k, v, g, beta, initial_state=initial_state, scale=scale)
+        return chunked_gated_delta_rule(
+            q, k, v, g, beta, initial_state=initial_state, scale=scale, chunk_size=chunk_size
+        )

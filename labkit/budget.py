@@ -1,0 +1,99 @@
+"""What sleeping, waking and training cost, in floating-point operations counted on the real calls.
+
+Counted are matrix products, attention and triangular solves, a multiplication and an addition as two. As is
+usual, element-wise operations, normalisations and table look-ups are left out, and attention counts every
+pair of positions, masked or not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from typing import Any, cast
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+
+from labkit.models import SleepLM, SleepState
+from labkit.tasks import Batch, Task
+
+__all__ = ["question_flops", "sleep_flops", "training_flops"]
+
+aten = torch.ops.aten
+
+
+def _attention(q: Any, k: Any, v: Any, *_: Any, **__: Any) -> int:
+    return sdpa_flop_count(q, k, v)
+
+
+def _attention_backward(grad: Any, q: Any, k: Any, v: Any, *_: Any, **__: Any) -> int:
+    return sdpa_backward_flop_count(grad, q, k, v)
+
+
+def _triangular_solve(a: Any, b: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
+    """n^2 per right-hand side: half a matrix, a multiplication and an addition for each of its entries."""
+    return a[-1] * math.prod(out_shape)
+
+
+# torch's own table knows the GPU kernels only
+CPU_KERNELS = {
+    aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+    aten.linalg_solve_triangular: _triangular_solve,
+}
+
+
+@contextlib.contextmanager
+def _counted(model: SleepLM, training: bool) -> Iterator[FlopCounterMode]:
+    was = model.training
+    model.train(training)
+    try:
+        with FlopCounterMode(display=False, custom_mapping=cast(Any, CPU_KERNELS)) as counter:
+            yield counter
+    finally:
+        model.train(was)
+
+
+def _a_batch(model: SleepLM, task: Task) -> Batch:
+    """One sequence: the count depends on shapes only, not on which tokens there are."""
+    batch = task.batch(1, torch.Generator().manual_seed(0))
+    return batch.to(next(model.parameters()).device)
+
+
+def sleep_flops(model: SleepLM, task: Task, passes: int) -> int:
+    """FLOPs of sleeping on the whole context of one instance, each of its windows read `passes` times."""
+    batch = _a_batch(model, task)
+    with torch.inference_mode(), _counted(model, False) as counter:
+        model(batch.tokens[:, : batch.context], context=batch.context, passes=passes)
+    return counter.get_total_flops()
+
+
+def question_flops(model: SleepLM, question: torch.Tensor, state: SleepState) -> int:
+    """FLOPs of waking to one question.
+
+    Args:
+        question: [1, Tq] tokens.
+        state: a state for one sequence. What sleep left of the cache makes a question dearer; how many passes
+            sleep made does not.
+    """
+    with torch.inference_mode(), _counted(model, False) as counter:
+        model.wake(question, state)
+    return counter.get_total_flops()
+
+
+def training_flops(model: SleepLM, batch: Batch, passes: int | tuple[int, int]) -> int:
+    """FLOPs of one training step on `batch`, forward and backward; the optimiser is left out.
+
+    They are counted on the first sequence and multiplied by the number of sequences. With `passes` = (lowest,
+    highest), of which one is drawn for every step, it is the mean over them all.
+    """
+    lowest, highest = passes if isinstance(passes, tuple) else (passes, passes)
+    weights = [p for p in model.parameters() if p.requires_grad]
+    counts = []
+    for n in range(lowest, highest + 1):
+        with torch.enable_grad(), _counted(model, True) as counter:
+            out = model(batch.tokens[:1], context=batch.context, labels=batch.labels[:1], passes=n)
+            torch.autograd.grad(out.loss, weights, allow_unused=True)
+        counts.append(counter.get_total_flops())
+    return sum(counts) * batch.tokens.shape[0] // len(counts)

@@ -1,0 +1,122 @@
+"""A FigureWidget that many can stand on a page, and that the browser sees as it is, not as it was when it was made.
+
+plotly's own figure has habits that hurt a notebook full of sliders:
+
+- Every figure brings its own 5 MB of code, and if the browser has not taken it in within two seconds (a slow computer,
+  several figures at once), the figure is drawn but never moves again. Here the code travels once for all figures, and
+  a figure waits for it as long as it takes.
+- After every redraw the browser sends back what it filled in. plotly trips over arrays in it (a ValueError in the
+  kernel). Here it is not sent, which also saves time.
+- A figure's state is that of the moment it was made; later changes travel as messages, which a browser that has not
+  drawn the figure yet loses. Here the state is the present one whenever it is asked for, the figure is announced to
+  the browser when a box or a cell first refers to it (so fill it first, then put it into a box), and it is drawn once
+  more if it changed between that and the first drawing.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from functools import cache
+from typing import Any
+
+import anywidget
+import ipywidgets as W
+import plotly
+import plotly.graph_objects as go
+import traitlets
+
+__all__ = ["LiveFigure"]
+
+_SHARED = f"labkit-plotly-{plotly.__version__}"  # where the page keeps the code; two versions may meet on one page
+
+
+class _Library(anywidget.AnyWidget):
+    """plotly's code, handed to the page once."""
+
+    code = traitlets.Unicode().tag(sync=True)
+    _esm = f"""
+    export default {{ initialize({{ model }}) {{
+      globalThis["{_SHARED}"] ??= (async () => {{
+        const url = URL.createObjectURL(new Blob([model.get("code")], {{ type: "text/javascript" }}));
+        try {{ return (await import(url)).default; }} finally {{ URL.revokeObjectURL(url); }}
+      }})();
+    }} }};
+    """
+
+
+@cache
+def _library() -> _Library:
+    return _Library(code=str(go.FigureWidget._esm))
+
+
+class LiveFigure(go.FigureWidget):
+    """A `go.FigureWidget` for pages with many of them; arguments are the same."""
+
+    _esm = f"""
+    const later = ms => new Promise(done => setTimeout(done, ms));
+    export default {{ async render({{ model, el, ...rest }}) {{
+      // Not sent: all that plotly filled in by itself, which comes after every redraw and serves nobody here.
+      const set = (name, value) => {{ if (!/Deltas?$/.test(name)) model.set(name, value); }};
+      const context = {{ model: {{ ...model, set }}, el, ...rest }};
+      while (!globalThis["{_SHARED}"]) await later(50);
+      const made = await globalThis["{_SHARED}"];
+      const widget = typeof made === "function" ? await made() : made;
+      await widget.initialize?.(context);
+      let remove = widget.render(context), waiting = false;
+      const redraw = () => {{ waiting = false; remove?.(); remove = widget.render(context); }};
+      const renewed = () => {{ if (!waiting) {{ waiting = true; queueMicrotask(redraw); }} }};
+      model.on("change:_widget_data", renewed);
+      model.on("change:_widget_layout", renewed);
+      model.send("drawn");
+      return () => remove?.();
+    }} }};
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._wanted, self._announced = False, (0, 0)
+        super().__init__(*args, **kwargs)
+        self.on_msg(self._hear)
+
+    def open(self) -> None:
+        """Announce the widget to the browser, unless nobody has referred to it yet."""
+        if self._wanted and self.comm is None:
+            _library()
+            self._announced = self._edits()
+            super().open()
+
+    @property
+    def model_id(self) -> str:
+        """What a box or a cell calls this widget by; the first to ask announces it."""
+        self._wanted = True
+        self.open()
+        return str(W.Widget.model_id.fget(self))
+
+    def get_state(self, key: Any = None, drop_defaults: bool = False) -> dict[str, Any]:
+        """The widget's state, with data and layout as they are now."""
+        state = super().get_state(key, drop_defaults)
+        if hasattr(self, "_layout_obj"):  # else it is still being made
+            for name, now in (("_widget_data", self._data), ("_widget_layout", self._layout_obj._props)):
+                if name in state:
+                    state[name] = self.trait_metadata(name, "to_json")(deepcopy(now), self)
+        return state
+
+    def _edits(self) -> tuple[int, int]:
+        return self._last_layout_edit_id, self._last_trace_edit_id
+
+    def _hear(self, _: Any, message: Any, buffers: Any) -> None:
+        """The browser has drawn the state it had: if there is a newer one, it may have lost what lies between."""
+        if message == "drawn" and self._edits() != self._announced:
+            self.send_state(["_widget_data", "_widget_layout"])
+
+    @staticmethod
+    def _remove_overlapping_props(*_: Any) -> list[Any]:
+        """What Python set stays set, whatever defaults the browser reports.
+
+        plotly would now take back what the browser reports as a default of its own. But the browser also reports
+        columns of numbers that were set, as a dict of their entries, and taking these back raises a ValueError.
+        """
+        return []
+
+    def _repr_mimebundle_(self, *args: Any, **kwargs: Any) -> Any:
+        assert self.model_id  # plotly refers to the widget without asking for its name
+        return super()._repr_mimebundle_(*args, **kwargs)

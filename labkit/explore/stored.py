@@ -1,0 +1,94 @@
+"""Stored rows for figures: what `labkit evaluate` wrote into data/results, never numbers typed in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from labkit import results
+from labkit.files import data_dir
+from labkit.recipes import Recipe, load_recipe
+
+__all__ = ["Curve", "Stored", "named", "rivals", "stored"]
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Shares of right answers by depth at one N, with the ends of their 95% intervals; all ``[depths]``."""
+
+    passes: int
+    depth: NDArray[np.int64]
+    share: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """The rows of one checkpoint, over all its seeds where there are several.
+
+    Attributes:
+        name: the checkpoint; file: ``data/results/<name>.csv``.
+        rows: one for every N and depth (see `labkit.results.table`).
+        seeds: how many seeds stand behind them.
+        recipe: what it was trained by, or None where there is no such recipe.
+    """
+
+    name: str
+    file: str
+    rows: pd.DataFrame
+    seeds: int
+    recipe: Recipe | None
+
+    @property
+    def passes(self) -> list[int]:
+        """The N that were tried, ascending."""
+        return sorted(int(n) for n in self.rows["passes"].unique())
+
+    @property
+    def elastic(self) -> bool:
+        """Whether it was trained with several N, so that a slider may turn it."""
+        return self.recipe is not None and len(set(self.recipe.training.passes_range)) == 2
+
+    def nearest(self, passes: int) -> int:
+        """The largest N stored that is at most `passes` (else the smallest)."""
+        below = [n for n in self.passes if n <= passes]
+        return below[-1] if below else self.passes[0]
+
+    def at(self, passes: int) -> Curve:
+        """By depth at the `nearest` N; one trained at a single N is read at that one whatever `passes` says."""
+        if self.recipe is not None and not self.elastic:
+            passes = self.recipe.training.passes_range[1]
+        n = self.nearest(passes)
+        rows = self.rows[self.rows["passes"] == n].sort_values("depth")
+        depth, share, low, high = (rows[key].to_numpy() for key in ("depth", "accuracy", "low", "high"))
+        return Curve(n, depth, share, low, high)
+
+
+def stored(name: str) -> Stored | None:
+    """The rows of a checkpoint, or None while nobody has evaluated it."""
+    path = data_dir() / "results" / f"{name}.csv"
+    if not path.is_file():
+        return None
+    rows = results.read(path)
+    seeds = [seed for seed in rows["seed"].unique() if seed != results.POOLED]
+    rows = rows[rows["seed"] == (results.POOLED if len(seeds) > 1 else seeds[0])]
+    return Stored(name, named(path), rows, len(seeds), _recipe(name))
+
+
+def rivals(names: tuple[str, ...]) -> list[Stored]:
+    """Those of `names` that have rows, in the same order."""
+    return [found for found in map(stored, names) if found is not None]
+
+
+def named(path: Path) -> str:
+    """How a file is written under a figure: from data/ on."""
+    return f"data/{path.relative_to(data_dir()).as_posix()}"
+
+
+def _recipe(name: str) -> Recipe | None:
+    return load_recipe(name) if (data_dir() / "recipes" / f"{name}.toml").is_file() else None

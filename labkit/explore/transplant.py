@@ -1,0 +1,89 @@
+"""Two sleepers change memories: whose answers do they give?"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import plotly.graph_objects as go
+import torch
+from torch import Tensor
+
+from labkit.evaluate import EXAM_SEEDS
+from labkit.explore import style
+from labkit.explore.mind import Sleeper, ask, fall_asleep
+from labkit.explore.panel import Panel, choice, slider
+from labkit.explore.panes import axes, panes, stack
+from labkit.models import SleepState
+
+__all__ = ["agreement", "exchange", "transplant", "two_contexts"]
+
+
+def two_contexts(sleeper: Sleeper, seed: int = 0) -> Tensor:
+    """Two unseen contexts ``[2, C]`` of full size."""
+    return sleeper.task.exam(2, torch.Generator().manual_seed(EXAM_SEEDS + 1000 + seed)).context
+
+
+def exchange(one: SleepState, other: SleepState, layers: tuple[int, ...]) -> tuple[SleepState, SleepState]:
+    """The two states with the fast weights of these memory layers (from 0) exchanged; all else stays."""
+
+    def taken(keep: SleepState, give: SleepState) -> SleepState:
+        fast = tuple(give.fast[i] if i in layers else f for i, f in enumerate(keep.fast))
+        return dataclasses.replace(keep, fast=fast)
+
+    return taken(one, other), taken(other, one)
+
+
+def agreement(sleeper: Sleeper, state: SleepState, contexts: Tensor) -> Tensor:
+    """``[contexts, depths]``: the share of all questions that a state answers as each context would have them."""
+    exam = sleeper.task.questions(contexts)
+    if not torch.equal(exam.questions[:1].expand_as(exam.questions), exam.questions):
+        raise ValueError("The contexts must be asked the same questions, so graphs must have the same nodes.")
+    given = ask(sleeper.model, state, exam.questions[0]).argmax(dim=-1)
+    return (given == exam.answers).double().unflatten(1, (sleeper.task.max_depth, -1)).mean(dim=-1)
+
+
+def transplant(sleeper: Sleeper, contexts: Tensor, passes: int = 8, most: int = 16) -> Panel:
+    """Two sleepers read a context each; exchange their memories, all or some, and compare answers with both contexts.
+
+    Args:
+        contexts: ``[2, C]`` with the same nodes.
+        passes: where the slider starts; most: where it ends.
+    """
+    layers = len(sleeper.model.init_state(1).fast)
+    every = tuple(range(layers))
+    parts = {"nothing": (), **{f"memory {i + 1}": (i,) for i in every}, "all memories": every}
+    turn = slider("passes before the exchange", passes, 0, most)
+    swap = choice("exchange", list(parts.items()), every)
+    noun, whose = sleeper.noun, ("A", "B")
+    fig = panes("transplant", [f"Sleeper {i + 1}, who read {noun} {w}" for i, w in enumerate(whose)], height=380)
+    depths = list(range(1, sleeper.task.max_depth + 1))
+    bars = {}
+    for pane in (1, 2):
+        for other, (w, name, shape) in enumerate(zip(whose, ("blue", "orange"), ("", "/"), strict=True)):
+            look = {"color": style.tint(style.PALETTE[name], 0.7), "pattern": {"shape": shape}}
+            bars[pane, other] = stack(
+                fig, (1, pane),
+                go.Bar(x=style.column(depths), marker=look, name=f"answers as {noun} {w} has it", showlegend=pane == 1),
+            )  # fmt: skip
+        axes(
+            fig, (1, pane), x=sleeper.deeper, y="agreement (share)", x_range=(0.4, depths[-1] + 0.6), y_range=(0, 1.04)
+        )
+
+    def show() -> str:
+        both = fall_asleep(sleeper.model, contexts, turn.value)
+        one, two = (both.select(torch.tensor([i])) for i in (0, 1))
+        states = exchange(one, two, swap.value)
+        told = []
+        shares = [agreement(sleeper, state, contexts) for state in states]
+        with fig.batch_update():
+            for (pane, other), bar in bars.items():
+                bar.y = style.column(shares[pane - 1][other])
+        for i, share in enumerate(shares):
+            as_a, as_b = (100 * share.mean(dim=1)).tolist()
+            told.append(f"sleeper {i + 1} answers {as_a:.0f} % as {noun} A has it, {as_b:.0f} % as {noun} B")
+        return f"N = {turn.value}, exchanged: {swap.label}. Of all questions {'; '.join(told)}."
+
+    return Panel(
+        "transplant", show, controls=[swap, turn], figures=[fig],
+        source=f"Live: {sleeper.name}, seed {sleeper.seed}, two sleeps and all questions at every move.",
+    )  # fmt: skip

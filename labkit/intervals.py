@@ -1,0 +1,117 @@
+"""95% intervals for shares of right answers: of one setting, of the difference of two, and over seeds.
+
+The unit of all of them is the instance (a graph, a row of the automaton), not the question: questions about
+one instance stand or fall together, so that counting them as independent would make intervals too narrow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+__all__ = [
+    "Interval",
+    "effective_size",
+    "hierarchical_bootstrap",
+    "paired_difference",
+    "share_right",
+    "wilson",
+]
+
+LEVEL = 0.95
+Z = float(ndtri(0.5 + LEVEL / 2))
+Floats = NDArray[np.float64]
+
+
+class Interval(NamedTuple):
+    """An estimate and the ends of its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def effective_size(answers: NDArray[np.generic]) -> float:
+    """How many independent questions the answers [n, q] of n instances are worth, between n and n * q.
+
+    It is p (1 - p) over the variance of the mean that the instances themselves show (Kish's design effect).
+    With one question an instance, or where all answers are right or all wrong, it is n.
+    """
+    n, q = answers.shape
+    means = answers.mean(axis=1, dtype=np.float64)
+    p = means.mean()
+    if q == 1 or n < 2 or p in (0.0, 1.0):
+        return float(n)
+    variance = means.var(ddof=1) / n
+    return float(np.clip(p * (1 - p) / variance, n, n * q)) if variance > 0 else float(n * q)
+
+
+def wilson(share: float, size: float) -> Interval:
+    """Wilson's score interval (1927) of a share among `size` independent answers.
+
+    At 0 and 1 it keeps a width. Raises ValueError for a share beyond them, or of no answers.
+    """
+    if not 0 <= share <= 1 or not size > 0:
+        raise ValueError(f"A share from 0 to 1 of more than 0 answers is needed, not {share} of {size}.")
+    shrink = 1 + Z**2 / size
+    centre = (share + Z**2 / (2 * size)) / shrink
+    half = Z / shrink * np.sqrt(share * (1 - share) / size + Z**2 / (4 * size**2))
+    return Interval(float(share), float(max(0.0, centre - half)), float(min(1.0, centre + half)))
+
+
+def share_right(answers: NDArray[np.generic]) -> Interval:
+    """The share of right answers [n, q] (1 or 0) with its Wilson interval at their `effective_size`."""
+    return wilson(float(answers.mean(dtype=np.float64)), effective_size(answers))
+
+
+def paired_difference(before: NDArray[np.generic], after: NDArray[np.generic]) -> Interval:
+    """How much larger the share right in `after` is, both [n, q] answers to the same questions.
+
+    Newcombe's square-and-add interval for paired shares (Statistics in Medicine 17, 1998, method 8): the
+    Wilson intervals of both shares, combined with the correlation over instances. Unlike a bootstrap it keeps
+    a width where both shares are 0 or 1.
+    """
+    if before.shape != after.shape:
+        raise ValueError(f"Paired answers have one shape, not {list(before.shape)} and {list(after.shape)}.")
+    first, second = share_right(before), share_right(after)
+    a, b = before.mean(axis=1, dtype=np.float64), after.mean(axis=1, dtype=np.float64)
+    together = float(np.corrcoef(a, b)[0, 1]) if a.std() > 0 and b.std() > 0 else 0.0
+
+    def reach(x: float, y: float) -> float:
+        return float(np.sqrt(max(0.0, x * x - 2 * together * x * y + y * y)))
+
+    value = second.value - first.value
+    low = value - reach(second.value - second.low, first.high - first.value)
+    high = value + reach(second.high - second.value, first.value - first.low)
+    return Interval(value, max(-1.0, low), min(1.0, high))
+
+
+def hierarchical_bootstrap(values: Sequence[Floats], draws: int = 2000) -> tuple[Floats, Floats, Floats]:
+    """Mean over seeds with its 95% interval: seeds are drawn with replacement, then instances within each.
+
+    Args:
+        values: for each seed an array [n, cells]: a number for every instance and every quantity of interest.
+            All cells are resampled together, so paired quantities stay paired.
+        draws: bootstrap samples; their generator has a fixed seed, so the interval is the same each time.
+
+    Returns mean, low and high, each [cells]. With few seeds the interval is rough (three seeds can be drawn
+    in ten ways only), and where all instances of all seeds agree it has no width.
+    """
+    if not values or any(v.ndim != 2 or v.shape[1] != values[0].shape[1] or not len(v) for v in values):
+        raise ValueError("One array [instances, cells] for each seed is needed, with the same cells in all.")
+    generator = np.random.default_rng(0)
+    seeds, cells = len(values), values[0].shape[1]
+    sums = np.zeros((draws, cells))
+    for _ in range(seeds):
+        chosen = generator.integers(seeds, size=draws)
+        for seed, v in enumerate(values):
+            at = np.flatnonzero(chosen == seed)
+            # how often each instance is drawn, instead of copies of the instances
+            counts = generator.multinomial(len(v), np.full(len(v), 1 / len(v)), size=len(at))
+            sums[at] += counts @ v / len(v)
+    low, high = np.quantile(sums / seeds, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2], axis=0)
+    return np.mean([v.mean(axis=0) for v in values], axis=0), low, high

@@ -1,0 +1,65 @@
+"""Gated DeltaNet as a layer (arXiv 2412.06464): projections, a short convolution, gates, and the delta rule."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from labkit.kernels import gated_delta_rule
+
+
+class GatedDelta(nn.Module):
+    """A memory of ``heads`` fast-weight matrices, each ``[key_dim, value_dim]``, that every token writes and reads.
+
+    ``q, k, v = SiLU(conv(x W))``, q and k of unit length; ``beta = 2 sigmoid(x w_b)``;
+    ``g = -exp(A) softplus(x w_a + b_a)`` with ``b_a`` starting at -4, so that an untrained memory forgets slowly;
+    the read-out is normalised per head, gated by ``SiLU(x W_g)`` and projected back.
+
+    Args:
+        dim: width of the input.
+        heads, key_dim, value_dim: shape of the memory; it holds ``heads * key_dim * value_dim`` numbers.
+        conv: tokens seen by the depthwise causal convolution; 1 sees the token alone.
+    """
+
+    def __init__(self, dim: int, heads: int, key_dim: int, value_dim: int, conv: int = 3) -> None:
+        super().__init__()
+        self.heads, self.key_dim, self.value_dim = heads, key_dim, value_dim
+        self.query = nn.Linear(dim, heads * key_dim, bias=False)
+        self.key = nn.Linear(dim, heads * key_dim, bias=False)
+        self.value = nn.Linear(dim, heads * value_dim, bias=False)
+        self.gate = nn.Linear(dim, heads * value_dim, bias=False)
+        self.out = nn.Linear(heads * value_dim, dim, bias=False)
+        self.gates = nn.Linear(dim, 2 * heads)  # log-decay, then writing strength
+        self.log_rate = nn.Parameter(torch.zeros(heads))
+        self.norm = nn.RMSNorm(value_dim, eps=1e-6)
+        self.taps = nn.Parameter(torch.zeros(conv, heads * (2 * key_dim + value_dim)))
+        with torch.no_grad():
+            self.gates.bias[:heads] = -4.0
+            self.gates.bias[heads:] = 0.0
+            self.taps.uniform_(-0.5, 0.5)
+            self.taps[-1] += 1.0  # the token itself comes first; its neighbours are learned
+
+    def init_state(self, batch_size: int) -> tuple[Tensor, Tensor]:
+        """An empty memory ``[B, H, K, V]`` and an empty convolution tail ``[B, conv - 1, channels]``."""
+        fast = self.taps.new_zeros(batch_size, self.heads, self.key_dim, self.value_dim)
+        tail = self.taps.new_zeros(batch_size, self.taps.shape[0] - 1, self.taps.shape[1])
+        return fast, tail
+
+    def forward(self, x: Tensor, fast: Tensor, tail: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``x [B, T, dim]``, the memory and the last inputs of the convolution; returns ``y`` and the new two."""
+        length = x.shape[1]
+        weight = torch.cat([self.query.weight, self.key.weight, self.value.weight])
+        inputs = torch.cat([tail, F.linear(x, weight)], dim=1)  # [B, conv - 1 + T, channels]
+        mixed = sum(inputs[:, i : i + length] * tap for i, tap in enumerate(self.taps))
+        tail = inputs[:, length:]
+        keys = self.heads * self.key_dim
+        q, k, v = F.silu(mixed).split([keys, keys, self.heads * self.value_dim], dim=-1)
+        q = F.normalize(q.unflatten(-1, (self.heads, -1)), dim=-1, eps=1e-6)
+        k = F.normalize(k.unflatten(-1, (self.heads, -1)), dim=-1, eps=1e-6)
+        v = v.unflatten(-1, (self.heads, -1))
+        decay, strength = self.gates(x).chunk(2, dim=-1)
+        g = -self.log_rate.exp() * F.softplus(decay)
+        o, fast = gated_delta_rule(q, k, v, g, 2 * torch.sigmoid(strength), initial_state=fast)
+        o = self.norm(o) * F.silu(self.gate(x)).unflatten(-1, (self.heads, -1))
+        return self.out(o.flatten(-2)), fast, tail

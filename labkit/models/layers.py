@@ -1,0 +1,80 @@
+"""The layers between memories: causal attention over a cache that is passed in, and a gated feed-forward layer."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def rotate(x: Tensor, first: int) -> Tensor:
+    """Rotary positions (RoPE, arXiv 2104.09864) for ``x [B, T, H, D]`` whose first token stands at `first`.
+
+    Pairs are channels ``i`` and ``i + D/2``; only differences of positions matter to attention.
+    """
+    half = x.shape[-1] // 2
+    speed = 10_000.0 ** (-torch.arange(half, device=x.device, dtype=x.dtype) / half)
+    angle = torch.arange(first, first + x.shape[1], device=x.device, dtype=x.dtype)[:, None] * speed
+    cos, sin = angle.cos()[:, None, :], angle.sin()[:, None, :]  # [T, 1, D/2]
+    a, b = x.split(half, dim=-1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+
+
+class Attention(nn.Module):
+    """Causal softmax attention whose keys and values of earlier tokens come in and go out.
+
+    Args:
+        dim, heads: width and number of heads.
+        reach: how many positions a token sees, itself included; None sees all that the cache holds.
+    """
+
+    def __init__(self, dim: int, heads: int, reach: int | None = None) -> None:
+        super().__init__()
+        self.heads, self.reach = heads, reach
+        self.query = nn.Linear(dim, dim, bias=False)
+        self.key = nn.Linear(dim, dim, bias=False)
+        self.value = nn.Linear(dim, dim, bias=False)
+        self.out = nn.Linear(dim, dim, bias=False)
+
+    def init_state(self, batch_size: int) -> tuple[Tensor, Tensor]:
+        """An empty cache: keys and values ``[B, 0, H, D]``."""
+        empty = self.query.weight.new_zeros(batch_size, 0, self.heads, self.query.out_features // self.heads)
+        return empty, empty
+
+    def forward(self, x: Tensor, cache: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """``x [B, T, dim]`` and the cache of P earlier tokens; returns ``y`` and the cache of P + T."""
+        weight = torch.cat([self.query.weight, self.key.weight, self.value.weight])
+        q, k, v = F.linear(x, weight).unflatten(-1, (3 * self.heads, -1)).chunk(3, dim=2)
+        past = cache[0].shape[1]
+        if past:
+            k, v = torch.cat([cache[0], k], dim=1), torch.cat([cache[1], v], dim=1)
+        mask = None
+        if past or self.reach is not None:
+            here = torch.arange(past, past + x.shape[1], device=x.device)[:, None]
+            there = torch.arange(past + x.shape[1], device=x.device)[None, :]
+            mask = there <= here
+            if self.reach is not None:
+                mask &= there > here - self.reach
+        y = F.scaled_dot_product_attention(
+            rotate(q, past).transpose(1, 2),
+            rotate(k, 0).transpose(1, 2),
+            v.transpose(1, 2),
+            attn_mask=mask,
+            is_causal=mask is None,
+        )
+        return self.out(y.transpose(1, 2).flatten(-2)), (k, v)
+
+
+class SwiGLU(nn.Module):
+    """Gated feed-forward layer ``W_down (SiLU(W_gate x) * W_up x)`` (arXiv 2002.05202)."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.gate = nn.Linear(dim, hidden, bias=False)
+        self.up = nn.Linear(dim, hidden, bias=False)
+        self.down = nn.Linear(hidden, dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, T, dim]`` to ``[B, T, dim]``."""
+        gate, up = F.linear(x, torch.cat([self.gate.weight, self.up.weight])).chunk(2, dim=-1)
+        return self.down(F.silu(gate) * up)

@@ -1,0 +1,320 @@
+"""The sleeping hybrid (arXiv 2605.26099): attention over a window, fast weights that outlive it.
+
+Sleep reads one window N times. Each pass starts from the fast weights the last one left, and from its hidden states;
+then the hidden states and the key-value cache are dropped, and the fast weights alone cross into what comes next.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from labkit.memory import GatedDelta
+from labkit.models.config import SleepConfig
+from labkit.models.layers import Attention, SwiGLU
+from labkit.models.state import SleepState
+
+
+class Output(NamedTuple):
+    """What `SleepLM.forward` returns: the loss or None, logits of the tokens after the context, the final state."""
+
+    loss: Tensor | None
+    logits: Tensor
+    state: SleepState
+
+
+class Memories(NamedTuple):
+    """What the blocks read and write: the tensors of a `SleepState`, without its counters."""
+
+    fast: tuple[Tensor, ...]
+    cache: tuple[tuple[Tensor, Tensor], ...]
+    tails: tuple[Tensor, ...]
+
+
+class Block(nn.Module):
+    """A mixer over time (attention or memory) and a mixer over channels, each normalised and added."""
+
+    def __init__(self, kind: str, config: SleepConfig) -> None:
+        super().__init__()
+        assert config.key_dim is not None and config.value_dim is not None
+        self.kind = kind
+        self.mixer: Attention | GatedDelta
+        if kind == "attention":
+            reach = config.window if config.eviction == "sliding" else None
+            self.mixer = Attention(config.dim, config.heads, reach)
+        else:
+            self.mixer = GatedDelta(config.dim, config.heads, config.key_dim, config.value_dim, config.conv)
+        self.norm = nn.RMSNorm(config.dim, eps=1e-6)
+        self.mlp_norm = nn.RMSNorm(config.dim, eps=1e-6)
+        self.mlp = SwiGLU(config.dim, int(config.mlp_ratio * config.dim))
+
+
+class SleepLM(nn.Module):
+    """A language model that sleeps, and by its configuration also each rival it is measured against.
+
+    The state is an argument and a result, never an attribute. ``eviction="keep"`` with attention blocks only is the
+    transformer that keeps its cache; "sliding" with attention only is the sliding-window transformer; a larger
+    ``repeat`` read with one pass is the deeper hybrid.
+    """
+
+    def __init__(self, config: SleepConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed = nn.Embedding(config.vocab, config.dim)
+        self.blocks = nn.ModuleList(Block(kind, config) for kind in config.blocks)
+        self.between = nn.RMSNorm(config.dim, eps=1e-6)  # on the hidden states that re-enter
+        self.norm = nn.RMSNorm(config.dim, eps=1e-6)
+        self.head = nn.Linear(config.dim, config.vocab, bias=False)
+        self.apply(_initialise)
+
+    # ---------------------------------------------------------------- the face every model of the lab has
+
+    def init_state(self, batch_size: int) -> SleepState:
+        """The state before anything was read: empty memories, an empty cache."""
+        _whole_number("batch_size", batch_size, at_least=0)
+        memories = self._empty(batch_size)
+        return SleepState(*memories, position=0, batch_size=batch_size)
+
+    def sleep(self, tokens: Tensor, state: SleepState, passes: int) -> SleepState:
+        """Read one window `passes` times, keep the fast weights, evict the rest (2605.26099, algorithm 1).
+
+        Args:
+            tokens: ``[B, T]`` ids, T at most ``config.window``.
+            state: what was known before; it is left as it was.
+            passes: N. 1 leaves the fast weights that `wake` would leave; 0 does not read the window at all, keeps
+                the fast weights and clears everything else.
+
+        Returns:
+            The state to wake with. "hard" eviction leaves the fast weights alone, "sliding" also the last pass's
+            newest L - 1 keys and values and the convolution tails, "keep" the whole cache.
+
+        Raises:
+            TypeError, ValueError: a sentence, for a wrong dtype, shape, token id, state or number of passes.
+        """
+        final: SleepState | None = None
+        for final in self.sleep_steps(tokens, state, passes):  # noqa: B007
+            pass
+        return self._cleared(state) if final is None else final
+
+    def sleep_steps(self, tokens: Tensor, state: SleepState, passes: int) -> Iterator[SleepState]:
+        """The states that ``sleep(tokens, state, n)`` would leave, for n = 1, 2, ..., `passes`, in one go."""
+        _whole_number("passes", passes, at_least=0)
+        self._check(tokens, state)
+        if tokens.shape[1] > self.config.window:
+            raise ValueError(
+                f"One sleep reads at most window={self.config.window} tokens, but {tokens.shape[1]} came; "
+                "split them, or pass them through the model's forward with context=."
+            )
+        embedded = self.embed(tokens)
+        h, fast = embedded, state.fast
+        for n in range(passes):
+            if n > 0 and self.config.carry == "state":
+                h = embedded
+            elif n > 0 and self.config.reinject:
+                h = self.between(h) + embedded
+            if self.config.carry == "hidden":
+                fast = state.fast
+            h, memories = self.read(h, Memories(fast, state.cache, state.tails))
+            fast = memories.fast
+            yield self._evict(memories, state, tokens.shape[1])
+
+    def wake(self, tokens: Tensor, state: SleepState) -> tuple[Tensor, SleepState]:
+        """One ordinary pass over ``tokens [B, T]``, which also writes the fast weights.
+
+        Returns:
+            Logits ``[B, T, vocab]``, where ``logits[:, t]`` predicts what follows token t, and the state after the
+            last token. Waking with a, then with b, equals waking with a and b joined.
+        """
+        self._check(tokens, state)
+        h, memories = self.read(self.embed(tokens), Memories(state.fast, state.cache, state.tails))
+        if self.config.eviction == "sliding":
+            memories = memories._replace(cache=self._newest(memories.cache))
+        awake = SleepState(*memories, position=state.position + tokens.shape[1], batch_size=state.batch_size)
+        return self.head(self.norm(h)), awake
+
+    def forward(
+        self, tokens: Tensor, *, context: int = 0, labels: Tensor | None = None, passes: int = 1
+    ) -> Output:
+        """Sleep on the first `context` tokens in windows, then wake on the rest.
+
+        Args:
+            tokens: ``[B, T]``.
+            context: C; windows of ``config.window`` tokens are slept on one after another, the last may be shorter.
+            labels: ``[B, T]``, not shifted: ``labels[:, t]`` is the target of the logits at t; -100 asks nothing.
+            passes: N for every window.
+
+        Returns:
+            `Output` with the mean cross-entropy over the asked positions (None without labels), the logits
+            ``[B, T - C, vocab]`` and the state.
+        """
+        _whole_number("context", context, at_least=0)
+        _whole_number("passes", passes, at_least=0)
+        self._check_tokens(tokens)
+        if context > tokens.shape[1]:
+            raise ValueError(f"context={context} is more than the {tokens.shape[1]} tokens that came.")
+        if labels is not None:
+            self._check_labels(labels, tokens, context)
+        state = self.init_state(tokens.shape[0])
+        for first in range(0, context, self.config.window):
+            last = min(first + self.config.window, context)
+            state = self.sleep(tokens[:, first:last], state, passes)
+        logits, state = self.wake(tokens[:, context:], state)
+        loss = None
+        if labels is not None:
+            asked = labels[:, context:]
+            loss = F.cross_entropy(logits.flatten(0, 1), asked.flatten(), ignore_index=-100)
+        return Output(loss, logits, state)
+
+    def with_config(self, **changes: Any) -> SleepLM:
+        """The same weights under another habit of sleeping (``carry``, ``reinject``); nothing is copied."""
+        fixed = set(changes) - {"carry", "reinject"}
+        if fixed:
+            raise ValueError(
+                f"{sorted(fixed)[0]} cannot be changed on trained weights; only carry and reinject can."
+            )
+        other = copy.copy(self)
+        other.config = dataclasses.replace(self.config, **changes)
+        return other
+
+    # ---------------------------------------------------------------- the work
+
+    def read(self, h: Tensor, memories: Memories) -> tuple[Tensor, Memories]:
+        """One pass of all blocks over ``h [B, T, dim]``: what sleep repeats and wake does once."""
+        fast, cache, tails = iter(memories.fast), iter(memories.cache), iter(memories.tails)
+        new_fast, new_cache, new_tails = [], [], []
+        for block in self._blocks:
+            x = block.norm(h)
+            if isinstance(block.mixer, Attention):
+                y, kept = block.mixer(x, next(cache))
+                new_cache.append(kept)
+            else:
+                y, written, tail = block.mixer(x, next(fast), next(tails))
+                new_fast.append(written)
+                new_tails.append(tail)
+            h = h + y
+            h = h + block.mlp(block.mlp_norm(h))
+        return h, Memories(tuple(new_fast), tuple(new_cache), tuple(new_tails))
+
+    @property
+    def _blocks(self) -> list[Block]:
+        """The blocks, first to last, as what they are and not as any modules."""
+        return cast(list[Block], self.blocks)
+
+    def _empty(self, batch_size: int) -> Memories:
+        fast, cache, tails = [], [], []
+        for block in self._blocks:
+            first, second = block.mixer.init_state(batch_size)
+            if isinstance(block.mixer, Attention):
+                cache.append((first, second))
+            else:
+                fast.append(first)
+                tails.append(second)
+        return Memories(tuple(fast), tuple(cache), tuple(tails))
+
+    def _cleared(self, state: SleepState) -> SleepState:
+        empty = self._empty(state.batch_size)
+        return SleepState(state.fast, empty.cache, empty.tails, position=0, batch_size=state.batch_size)
+
+    def _evict(self, memories: Memories, before: SleepState, length: int) -> SleepState:
+        if self.config.eviction == "hard":
+            return self._cleared(SleepState(*memories, position=0, batch_size=before.batch_size))
+        if self.config.eviction == "sliding":
+            memories = memories._replace(cache=self._newest(memories.cache))
+        return SleepState(*memories, position=before.position + length, batch_size=before.batch_size)
+
+    def _newest(self, cache: tuple[tuple[Tensor, Tensor], ...]) -> tuple[tuple[Tensor, Tensor], ...]:
+        """What a sliding window of L tokens still sees when the next token comes: the last L - 1 positions."""
+        return tuple(
+            (k[:, max(0, k.shape[1] - self.config.window + 1) :], v[:, max(0, v.shape[1] - self.config.window + 1) :])
+            for k, v in cache
+        )
+
+    def _check(self, tokens: Tensor, state: SleepState) -> None:
+        self._check_tokens(tokens)
+        self._check_state(state)
+        if tokens.shape[0] != state.batch_size:
+            raise ValueError(f"The state is for {state.batch_size} sequences, but {tokens.shape[0]} came.")
+
+    def _check_tokens(self, tokens: Tensor) -> None:
+        if not isinstance(tokens, Tensor) or tokens.dtype not in (torch.int64, torch.int32):
+            kind = tokens.dtype if isinstance(tokens, Tensor) else type(tokens).__name__
+            raise TypeError(f"tokens must be a tensor of whole numbers (torch.int64), but they are {kind}.")
+        if tokens.ndim != 2:
+            raise ValueError(f"tokens must have shape [B, T], but their shape is {list(tokens.shape)}.")
+        if tokens.numel() and (int(tokens.min()) < 0 or int(tokens.max()) >= self.config.vocab):
+            wrong = tokens[(tokens < 0) | (tokens >= self.config.vocab)][0]
+            raise ValueError(
+                f"Token {int(wrong)} is not in the vocabulary of {self.config.vocab} ids, 0 to "
+                f"{self.config.vocab - 1}."
+            )
+
+    def _check_labels(self, labels: Tensor, tokens: Tensor, context: int) -> None:
+        if not isinstance(labels, Tensor) or labels.dtype != torch.int64:
+            kind = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
+            raise TypeError(f"labels must be a tensor of torch.int64, but they are {kind}.")
+        if labels.shape != tokens.shape:
+            raise ValueError(
+                f"labels must have the shape of tokens, {list(tokens.shape)}, but have {list(labels.shape)}."
+            )
+        asked = labels[:, context:][labels[:, context:] != -100]
+        if not asked.numel():
+            raise ValueError(f"labels ask nothing after the {context} tokens of context, so there is no loss.")
+        if int(asked.min()) < 0 or int(asked.max()) >= self.config.vocab:
+            wrong = asked[(asked < 0) | (asked >= self.config.vocab)][0]
+            raise ValueError(
+                f"Label {int(wrong)} is neither -100 nor in the vocabulary of {self.config.vocab} ids, 0 to "
+                f"{self.config.vocab - 1}."
+            )
+
+    def _check_state(self, state: SleepState) -> None:
+        if not isinstance(state, SleepState):
+            raise TypeError(
+                f"state must be a SleepState, as init_state, sleep and wake return it, but it is a "
+                f"{type(state).__name__}."
+            )
+        own = _layout(self._empty(0))
+        for what, found in _layout(state).items():
+            if found != own[what]:
+                raise ValueError(
+                    f"The state belongs to another model: its {what} is {found} per sequence, this model's "
+                    f"{own[what]}. Use it with the model that made it, or begin with init_state."
+                )
+        weight = self.embed.weight
+        for t in (*state.fast, *state.tails, *(t for pair in state.cache for t in pair)):
+            if t.shape[0] != state.batch_size:
+                raise ValueError(f"The state is for {state.batch_size} sequences, but holds {t.shape[0]}.")
+            if t.device != weight.device:
+                raise ValueError(f"The state is on {t.device}, the model on {weight.device}; see state.to.")
+        for t in (*state.tails, *(t for pair in state.cache for t in pair)):
+            if torch.promote_types(t.dtype, weight.dtype) != weight.dtype:
+                raise ValueError(f"The state is {t.dtype}, the model {weight.dtype}; see state.to.")
+
+
+def _layout(memories: Memories | SleepState) -> dict[str, list[list[int]]]:
+    """The shapes a model's state must have: of one sequence, and without the length of the cache."""
+    return {
+        "fast": [list(t.shape[1:]) for t in memories.fast],
+        "cache": [list(t.shape[2:]) for pair in memories.cache for t in pair],
+        "tails": [list(t.shape[1:]) for t in memories.tails],
+    }
+
+
+def _whole_number(name: str, value: object, *, at_least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be a whole number, but it is {value!r} ({type(value).__name__}).")
+    if value < at_least:
+        raise ValueError(f"{name} must be at least {at_least}, but it is {value}.")
+
+
+def _initialise(module: nn.Module) -> None:
+    """Small normal weights for embeddings, fan-in scaled ones for matrices; biases are set by their owners."""
+    if isinstance(module, nn.Embedding):
+        nn.init.normal_(module.weight, std=0.5)
+    elif isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=module.in_features**-0.5)

@@ -1,0 +1,269 @@
+"""Training: a recipe and a seed in, a checkpoint out; what a kill interrupts goes on from where it was saved."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from labkit import budget
+from labkit.checkpoints import data_dir, save_checkpoint
+from labkit.files import write_beside
+from labkit.models import SleepLM
+from labkit.recipes import Recipe, Training
+from labkit.tasks import Batch, Task
+
+
+@dataclass
+class Progress:
+    """How far a training has come: everything a resumed run needs besides weights and optimiser states.
+
+    Attributes:
+        step: optimiser steps taken.
+        depth: the deepest question of the current lessons.
+        running: running accuracy at that depth; the curriculum goes on when it passes the threshold.
+        accuracy: running accuracy by depth, for the progress bar and the card.
+        opened: the step at which each depth was first asked.
+        flops: floating-point operations of all steps so far, forward and backward.
+        seconds: time spent in steps, over all runs of this training.
+    """
+
+    step: int = 0
+    depth: int = 1
+    running: float = 0.0
+    accuracy: list[float] = field(default_factory=list)
+    opened: list[int] = field(default_factory=list)
+    flops: int = 0
+    seconds: float = 0.0
+
+
+def train(
+    recipe: Recipe, seed: int, folder: str | Path | None = None, *, resume: bool = True, progress: bool = True
+) -> Path:
+    """Train one model and write ``<name>-s<seed>.safetensors`` with its card.
+
+    Every `checkpoint_every` steps the whole training (weights, both optimisers, random generator, curriculum) is
+    written beside the checkpoints; a run that finds such a file goes on from it, and ends bit-equal to an unbroken
+    run in eager mode.
+
+    Args:
+        recipe: what to train, from `labkit.recipes.load_recipe`.
+        seed: starts the weights and the data; two trainings share a random number only if they share a seed.
+        folder: where the checkpoint goes; None takes ``data/checkpoints``.
+        resume: False begins anew even where a half-done training lies.
+        progress: show a bar with loss, curriculum depth and accuracy by depth.
+
+    Returns:
+        The path of the checkpoint.
+
+    Raises:
+        ValueError: a half-done training of another recipe lies in the way.
+        FloatingPointError: the loss is no longer finite; the last saved state is kept.
+    """
+    task = recipe.make_task()
+    settings = recipe.training
+    folder = Path(folder) if folder is not None else data_dir() / "checkpoints"
+    folder.mkdir(parents=True, exist_ok=True)
+    half_done = folder / f".{recipe.name}-s{seed}.training"
+
+    torch.manual_seed(seed)
+    model = SleepLM(recipe.make_config(task))
+    generator = torch.Generator().manual_seed(seed)
+    optimisers = make_optimisers(model, settings)
+    at = Progress(depth=task.max_depth if recipe.curriculum.fixed else recipe.curriculum.start, opened=[0])
+    at.accuracy = [0.0] * task.max_depth
+    if resume and half_done.exists():
+        at = _restore(half_done, recipe, model, optimisers, generator)
+    cost = _Cost(model)
+    reader = model.read
+    if settings.compile:
+        model.read = torch.compile(reader, dynamic=False)  # type: ignore[method-assign]
+
+    bar = tqdm(total=settings.steps, initial=at.step, desc=f"{recipe.name} s{seed}", disable=not progress)
+    for now in _steps(model, task, recipe, optimisers, generator, at, cost):
+        at = now
+        bar.update(1)
+        if at.step % settings.log_every == 0:
+            reached = " ".join(f"{a:.2f}".lstrip("0") for a in at.accuracy[: at.depth])
+            bar.set_postfix_str(f"depth {at.depth}/{task.max_depth} accuracy {reached}")
+        if at.step % settings.checkpoint_every == 0:
+            _keep(half_done, recipe, model, optimisers, generator, at)
+    bar.close()
+
+    model.read = reader  # type: ignore[method-assign]
+    card = {
+        "task": recipe.task,
+        "recipe": recipe.to_dict(),
+        "command": f"labkit train {recipe.name} --seed {seed}",
+        "steps": at.step,
+        "train_seconds": round(at.seconds, 1),
+        "train_flops": at.flops,
+        "metrics": {"lesson_accuracy": at.accuracy, "depth": at.depth, "opened": at.opened},
+    }
+    path = save_checkpoint(model, card, recipe.name, seed, folder)
+    half_done.unlink(missing_ok=True)
+    return path
+
+
+def make_optimisers(model: nn.Module, settings: Training) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+    """Muon (Jordan et al. 2024) for the matrices inside the blocks, AdamW for everything else."""
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and _inside(name)]
+    others = [p for name, p in model.named_parameters() if not (p.ndim == 2 and _inside(name))]
+    muon = torch.optim.Muon(
+        matrices, lr=settings.muon_lr, momentum=settings.muon_momentum, weight_decay=settings.weight_decay
+    )
+    adamw = torch.optim.AdamW(others, lr=settings.adamw_lr, betas=settings.betas, weight_decay=0.0)
+    return muon, adamw
+
+
+def _inside(name: str) -> bool:
+    """Whether a parameter is a matrix between two hidden spaces; gates and convolution taps are not."""
+    return name.startswith("blocks.") and not name.endswith(("mixer.gates.weight", "mixer.taps"))
+
+
+def learning_rate(step: int, settings: Training) -> float:
+    """Factor on both learning rates: a linear rise over `warmup` steps, then flat, then a linear fall to zero."""
+    rise = min(1.0, (step + 1) / max(1, settings.warmup))
+    left = (settings.steps - step) / max(1.0, settings.cooldown * settings.steps)
+    return min(rise, left, 1.0)
+
+
+def _steps(
+    model: SleepLM,
+    task: Task,
+    recipe: Recipe,
+    optimisers: tuple[torch.optim.Optimizer, torch.optim.Optimizer],
+    generator: torch.Generator,
+    at: Progress,
+    cost: _Cost,
+) -> Iterator[Progress]:
+    settings, curriculum = recipe.training, recipe.curriculum
+    lowest, highest = settings.passes_range
+    base = (settings.muon_lr, settings.adamw_lr)
+    while at.step < settings.steps:
+        began = time.perf_counter()
+        batch = task.lesson(settings.batch_size, generator, at.depth)
+        passes = int(torch.randint(lowest, highest + 1, (), generator=generator))
+        with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bfloat16"):
+            out = model(batch.tokens, context=batch.context, labels=batch.labels, passes=passes)
+        assert out.loss is not None
+        if not math.isfinite(out.loss.item()):
+            raise FloatingPointError(
+                f"The loss of {recipe.name} is {out.loss.item()} at step {at.step}; lower muon_lr or adamw_lr in the "
+                "recipe. The last saved state of the training is kept."
+            )
+        out.loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+        for optimiser, rate in zip(optimisers, base, strict=True):
+            for group in optimiser.param_groups:
+                group["lr"] = rate * learning_rate(at.step, settings)
+            optimiser.step()
+            optimiser.zero_grad()
+        at = dataclasses.replace(at, step=at.step + 1, accuracy=list(at.accuracy), opened=list(at.opened))
+        at.flops += cost.step(batch, passes)
+        asked = slice(batch.context, None)
+        _score(at, out.logits.detach(), batch.labels[:, asked], batch.depth[:, asked], curriculum.memory)
+        if 2 * passes >= lowest + highest:  # the deepest questions open for readers with many passes
+            latest = _share(out.logits, batch.labels[:, asked], batch.depth[:, asked] == at.depth)
+            at.running = curriculum.memory * at.running + (1 - curriculum.memory) * latest
+        if at.running > curriculum.threshold and at.depth < task.max_depth:
+            at.depth, at.running = at.depth + 1, 0.0
+            at.opened.append(at.step)
+        at.seconds += time.perf_counter() - began
+        yield at
+
+
+class _Cost:
+    """FLOPs of training steps. They depend on shapes alone, so each shape is counted once, on the eager model."""
+
+    def __init__(self, model: SleepLM) -> None:
+        self.model = copy.copy(model)  # keeps its own `read` when the trained one is compiled
+        self.known: dict[tuple[tuple[int, ...], int, int], int] = {}
+
+    def step(self, batch: Batch, passes: int) -> int:
+        key = (tuple(batch.tokens.shape), batch.context, passes)
+        if key not in self.known:
+            self.known[key] = budget.training_flops(self.model, batch, passes)
+        return self.known[key]
+
+
+def _score(at: Progress, logits: Tensor, labels: Tensor, depth: Tensor, memory: float) -> None:
+    for d in range(1, at.depth + 1):
+        here = depth == d
+        if here.any():
+            at.accuracy[d - 1] += (1 - memory) * (_share(logits, labels, here) - at.accuracy[d - 1])
+
+
+def _share(logits: Tensor, labels: Tensor, where: Tensor) -> float:
+    """Share of right answers among the positions `where`; 0 when there are none."""
+    right = logits.argmax(-1)[where] == labels[where]
+    return right.double().mean().item() if right.numel() else 0.0
+
+
+# -------------------------------------------------------------------------------- keeping a half-done training
+
+
+def _tensors(
+    model: nn.Module, optimisers: tuple[torch.optim.Optimizer, ...], generator: torch.Generator
+) -> dict[str, Tensor]:
+    kept = {f"model.{name}": t for name, t in model.state_dict().items()}
+    kept["generator"] = generator.get_state()
+    for i, optimiser in enumerate(optimisers):
+        for parameter, values in optimiser.state_dict()["state"].items():
+            kept |= {f"optimiser.{i}.{parameter}.{name}": torch.as_tensor(v) for name, v in values.items()}
+    return kept
+
+
+def _keep(
+    path: Path,
+    recipe: Recipe,
+    model: nn.Module,
+    optimisers: tuple[torch.optim.Optimizer, ...],
+    generator: torch.Generator,
+    at: Progress,
+) -> None:
+    header = {"recipe": json.dumps(recipe.to_dict()), "progress": json.dumps(dataclasses.asdict(at))}
+    kept = {name: t.detach().contiguous().clone() for name, t in _tensors(model, optimisers, generator).items()}
+    write_beside(path, lambda beside: save_file(kept, beside, metadata=header))
+
+
+def _restore(
+    path: Path,
+    recipe: Recipe,
+    model: nn.Module,
+    optimisers: tuple[torch.optim.Optimizer, ...],
+    generator: torch.Generator,
+) -> Progress:
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata()
+            kept = {name: file.get_tensor(name) for name in file.keys()}
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not whole ({error}). Remove it, or train with --no-resume.") from error
+    if json.loads(header["recipe"]) != recipe.to_dict():
+        raise ValueError(
+            f"{path} is a half-done training of another version of the recipe {recipe.name!r}. Remove the file to "
+            "begin anew, or train with --no-resume; or restore the recipe it was begun with."
+        )
+    model.load_state_dict({n.removeprefix("model."): t for n, t in kept.items() if n.startswith("model.")})
+    generator.set_state(kept["generator"])
+    for i, optimiser in enumerate(optimisers):
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in kept.items():
+            if name.startswith(f"optimiser.{i}."):
+                _, _, parameter, key = name.split(".")
+                state.setdefault(int(parameter), {})[key] = value
+        whole = optimiser.state_dict()
+        optimiser.load_state_dict({"state": state, "param_groups": whole["param_groups"]})
+    return Progress(**json.loads(header["progress"]))

@@ -1,0 +1,113 @@
+"""Intervals against scipy, against published numbers, and against the coverage that they promise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from labkit.intervals import (
+    effective_size,
+    hierarchical_bootstrap,
+    paired_difference,
+    share_right,
+    wilson,
+)
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 10), (1, 10), (15, 50), (1990, 2000), (2000, 2000)])
+def test_wilson_is_that_of_scipy(right: int, n: int) -> None:
+    theirs = binomtest(right, n).proportion_ci(method="wilson")
+    ours = wilson(right / n, n)
+    assert ours.value == right / n
+    assert np.allclose((ours.low, ours.high), (theirs.low, theirs.high), atol=1e-12)
+
+
+def test_paired_difference_is_newcombes() -> None:
+    # A table printed by Newcombe (1998): of 50 pairs 36 right in both, 12 only after, 2 only before
+    before = np.array([1] * 36 + [0] * 12 + [1] * 2)[:, None]
+    after = np.array([1] * 36 + [1] * 12 + [0] * 2)[:, None]
+    found = paired_difference(before, after)
+    assert np.allclose(found, (0.2, 0.0569, 0.3404), atol=5e-5)
+    back = paired_difference(after, before)
+    assert np.allclose(back, (-found.value, -found.high, -found.low))
+
+
+def test_at_the_ceiling_an_interval_keeps_a_width() -> None:
+    right = np.ones((2000, 1))
+    assert share_right(right).low == pytest.approx(1 - 0.0019, abs=1e-4)
+    same = paired_difference(right, right)
+    assert same.value == 0 and -0.003 < same.low < -0.001 and 0.001 < same.high < 0.003
+
+
+def test_pairing_pays_where_answers_go_together() -> None:
+    draw = np.random.default_rng(0)
+    before = (draw.random((2000, 1)) < 0.6).astype(np.uint8)
+    after = before | (draw.random((2000, 1)) < 0.05)
+    unpaired = after[draw.permutation(2000)]
+    paired, loose = paired_difference(before, after), paired_difference(before, unpaired)
+    assert paired.value == pytest.approx(loose.value)
+    assert paired.high - paired.low < 0.5 * (loose.high - loose.low)
+
+
+def test_questions_of_one_instance_count_by_what_they_add() -> None:
+    draw = np.random.default_rng(0)
+    instance = (draw.random((500, 1)) < 0.7).astype(np.uint8)
+    assert effective_size(instance) == 500
+    assert effective_size(np.repeat(instance, 16, axis=1)) == pytest.approx(500, rel=0.01)
+    independent = (draw.random((500, 16)) < 0.7).astype(np.uint8)
+    assert effective_size(independent) == pytest.approx(8000, rel=0.25)
+    assert effective_size(np.ones((500, 16))) == 500
+
+
+@pytest.mark.parametrize("clustered", [False, True])
+def test_intervals_cover_what_they_promise(clustered: bool) -> None:
+    """300 experiments in which the truth is known: the 95% intervals hold it about that often."""
+    draw = np.random.default_rng(1)
+    held = []
+    for _ in range(300):
+        kind = draw.random((150, 1)) < 0.5  # easy and hard instances make all answers go together
+        shape = (150, 8 if clustered else 1)
+        before = draw.random(shape) < np.where(kind, 0.9, 0.3)
+        after = draw.random(shape) < np.where(kind, 0.95, 0.45)
+        share, gain = share_right(before), paired_difference(before, after)
+        held.append((share.low <= 0.6 <= share.high, gain.low <= 0.1 <= gain.high))
+    assert (np.mean(held, axis=0) >= 0.92).all() and (np.mean(held, axis=0) < 1).all()
+
+
+def test_the_bootstrap_sees_both_seeds_and_instances() -> None:
+    draw = np.random.default_rng(0)
+    alike = [(draw.random((400, 1)) < 0.5).astype(float) for _ in range(3)]
+    apart = [(draw.random((400, 1)) < p).astype(float) for p in (0.2, 0.5, 0.8)]
+    mean, low, high = hierarchical_bootstrap(alike)
+    assert mean[0] == pytest.approx(np.mean([v.mean() for v in alike]))
+    assert low[0] < mean[0] < high[0] and 0.03 < high[0] - low[0] < 0.15
+    _, low, high = hierarchical_bootstrap(apart)
+    assert low[0] < 0.3 and high[0] > 0.7
+
+
+def test_one_seed_gives_the_interval_of_its_instances() -> None:
+    values = (np.random.default_rng(0).random((500, 1)) < 0.4).astype(float)
+    mean, low, high = hierarchical_bootstrap([values], draws=4000)
+    plain = wilson(float(mean[0]), 500)
+    assert (low[0], high[0]) == pytest.approx((plain.low, plain.high), abs=0.006)
+
+
+def test_the_bootstrap_keeps_cells_together_and_repeats_itself() -> None:
+    draw = np.random.default_rng(0)
+    values = [draw.random((300, 1)) for _ in range(2)]
+    twins = [np.hstack([v, v + 1.0]) for v in values]
+    mean, low, high = hierarchical_bootstrap(twins)
+    assert np.allclose((mean[1] - mean[0], low[1] - low[0], high[1] - high[0]), 1.0)
+    assert np.array_equal(hierarchical_bootstrap(twins)[1], low)
+
+
+def test_what_cannot_be_an_interval_is_refused() -> None:
+    with pytest.raises(ValueError, match="A share from 0 to 1"):
+        wilson(1.2, 10)
+    with pytest.raises(ValueError, match="A share from 0 to 1"):
+        wilson(0.5, 0)
+    with pytest.raises(ValueError, match="have one shape"):
+        paired_difference(np.ones((3, 1)), np.ones((4, 1)))
+    with pytest.raises(ValueError, match="for each seed"):
+        hierarchical_bootstrap([])
