@@ -60,6 +60,13 @@ def _alone_if_serial(
 
 
 @pytest.fixture
+def no_gradients_unless_asked() -> Iterator[None]:
+    """No graph is kept, but where a test turns gradients on for itself."""
+    with torch.no_grad():
+        yield
+
+
+@pytest.fixture
 def poisoned_empty() -> Iterator[None]:
     """Memory nobody has written to reads as NaN (integers: their largest), so no operator can rely on it."""
     enabled = torch.are_deterministic_algorithms_enabled()

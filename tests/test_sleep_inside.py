@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -13,20 +12,9 @@ from torch import Tensor
 
 from labkit import SleepState
 
-from sleepers import (
-    VOCAB,
-    WINDOW,
-    built,
-    close,
-    text,
-    with_memory,
-)
+from sleepers import VOCAB, WINDOW, built, close, text, with_memory
 
-
-@pytest.fixture(autouse=True)
-def _no_gradients_unless_asked() -> Iterator[None]:
-    with torch.no_grad():
-        yield
+pytestmark = pytest.mark.usefixtures("no_gradients_unless_asked")
 
 
 @pytest.mark.parametrize("window", [1, 2, 5])

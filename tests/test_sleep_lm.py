@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -13,24 +12,9 @@ from torch import Tensor
 from labkit import SleepLM, SleepState
 from labkit.models.sleep_lm import Memories
 
-from sleepers import (
-    VOCAB,
-    WINDOW,
-    built,
-    close,
-    every_config,
-    lived,
-    same,
-    tensors,
-    text,
-    with_memory,
-)
+from sleepers import VOCAB, WINDOW, built, close, every_config, lived, same, tensors, text, with_memory
 
-
-@pytest.fixture(autouse=True)
-def _no_gradients_unless_asked() -> Iterator[None]:
-    with torch.no_grad():
-        yield
+pytestmark = pytest.mark.usefixtures("no_gradients_unless_asked")
 
 
 # ------------------------------------------------------------------------------------------------- wake

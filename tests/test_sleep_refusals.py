@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from labkit import SleepConfig, SleepState
 
-from sleepers import (
-    BASE,
-    VOCAB,
-    built,
-    every_config,
-    lived,
-    refused,
-    same,
-    text,
-)
+from sleepers import BASE, VOCAB, built, every_config, lived, refused, same, text
 
-
-@pytest.fixture(autouse=True)
-def _no_gradients_unless_asked() -> Iterator[None]:
-    with torch.no_grad():
-        yield
+pytestmark = pytest.mark.usefixtures("no_gradients_unless_asked")
 
 
 @every_config

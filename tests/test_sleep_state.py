@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,23 +12,9 @@ from torch import Tensor
 
 from labkit import SleepState
 
-from sleepers import (
-    VOCAB,
-    WINDOW,
-    built,
-    close,
-    every_config,
-    lived,
-    same,
-    tensors,
-    text,
-)
+from sleepers import VOCAB, WINDOW, built, close, every_config, lived, same, tensors, text
 
-
-@pytest.fixture(autouse=True)
-def _no_gradients_unless_asked() -> Iterator[None]:
-    with torch.no_grad():
-        yield
+pytestmark = pytest.mark.usefixtures("no_gradients_unless_asked")
 
 
 @every_config
