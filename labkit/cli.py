@@ -178,7 +178,7 @@ def speed(
         Path | None, typer.Option(help="Table to write.", show_default="data/results/training-speed.csv")
     ] = None,
 ) -> None:
-    """Training steps per second, eager and compiled, in float32 and bfloat16, timed in one run."""
+    """Training steps per second, timed in one run: eager or compiled, float32 or bfloat16, attention fused or not."""
     import pandas as pd
 
     from labkit.files import data_dir, write_text

@@ -1,4 +1,4 @@
-"""How fast a recipe trains: steps per second, eager and compiled, float32 and bfloat16, in one run."""
+"""How fast a recipe trains: steps per second, eager and compiled, in one run with all that was to raise it."""
 
 from __future__ import annotations
 
@@ -14,23 +14,32 @@ from torch import Tensor
 from labkit.models import SleepLM
 from labkit.recipes import Recipe
 from labkit.tasks import Batch
-from labkit.train import make_optimisers
+from labkit.train import lesson_forward, make_optimisers
 
 TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2}  # relative, of the loss, against eager float32
+
+
+class Way(NamedTuple):
+    """A way of taking a training step; the first of each measurement is eager, in float32, with fused attention."""
+
+    compiled: bool
+    precision: str
+    fused: bool
 
 
 class Speed(NamedTuple):
     """One way of taking a training step and how fast it was.
 
     Attributes:
-        compiled, precision, passes: the way, and the number of sleep passes.
+        compiled, precision, fused, passes: the way, and the number of sleep passes.
         steps_per_second: median over the timed steps; slowest and fastest: its quartiles.
         first_seconds: the first step, compilation included.
-        ratio: how many times faster than the first way, eager float32, in the same run.
+        ratio: how many times faster than the first way in the same run.
     """
 
     compiled: bool
     precision: str
+    fused: bool
     passes: int
     steps_per_second: float
     slowest: float
@@ -50,26 +59,26 @@ def measure(
     The ways are interleaved step by step, so that whatever else the machine does falls on all of them.
 
     Raises:
-        ArithmeticError: a way's loss on the same batch and weights is not that of eager float32. It is not timed.
+        ArithmeticError: a way's loss on the same batch and weights is not that of the first. It is not timed.
     """
     task, settings = recipe.make_task(), recipe.training
     batch = task.lesson(settings.batch_size, torch.Generator().manual_seed(0), task.max_depth)
     found = []
     for n in passes:
-        ways = list(itertools.product(compiled, ("float32", "bfloat16")))
+        ways = [Way(*way) for way in itertools.product(compiled, ("float32", "bfloat16"), (True, False))]
         steps, first = {}, {}
         expected: Tensor | None = None
         for way in ways:
             began = time.perf_counter()
-            steps[way], loss = _prepared(recipe, batch, n, *way)
+            steps[way], loss = _prepared(recipe, batch, n, way)
             first[way] = time.perf_counter() - began
             expected = loss if expected is None else expected
-            if not torch.isclose(loss, expected, rtol=TOLERANCE[way[1]], atol=0):
+            if not torch.isclose(loss, expected, rtol=TOLERANCE[way.precision], atol=0):
                 raise ArithmeticError(
-                    f"compiled={way[0]} in {way[1]} gives the loss {loss:.6f}, where eager "
-                    f"float32 gives {expected:.6f}; a wrong step is not timed."
+                    f"{way} gives the loss {loss:.6f}, where {ways[0]} gives {expected:.6f}; "
+                    "a wrong step is not timed."
                 )
-        seconds: dict[tuple[bool, str], list[float]] = {way: [] for way in ways}
+        seconds: dict[Way, list[float]] = {way: [] for way in ways}
         for _ in range(repeats):
             for way in ways:
                 began = time.perf_counter()
@@ -83,19 +92,18 @@ def measure(
 
 
 def _prepared(
-    recipe: Recipe, batch: Batch, passes: int, compiled: bool, precision: str
+    recipe: Recipe, batch: Batch, passes: int, way: Way
 ) -> tuple[Callable[[], None], Tensor]:
     """A function that takes one step, and the loss of the first, from the same weights for every way."""
     torch.manual_seed(0)
     model = SleepLM(recipe.make_config(recipe.make_task()))
     optimisers = make_optimisers(model, recipe.training)
-    if compiled:
+    if way.compiled:
         model.read = torch.compile(model.read, dynamic=False)  # type: ignore[method-assign]
     losses = []
 
     def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-            out = model(batch.tokens, context=batch.context, labels=batch.labels, passes=passes)
+        out = lesson_forward(model, batch, passes, way.precision, fused=way.fused)
         assert out.loss is not None
         losses.append(out.loss.detach().float())
         out.loss.backward()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import json
@@ -21,7 +22,7 @@ from tqdm.auto import tqdm
 from labkit import budget
 from labkit.checkpoints import data_dir, save_checkpoint
 from labkit.files import write_beside
-from labkit.models import SleepLM
+from labkit.models import Output, SleepLM
 from labkit.recipes import Recipe, Training
 from labkit.tasks import Batch, Task
 
@@ -128,6 +129,17 @@ def make_optimisers(model: nn.Module, settings: Training) -> tuple[torch.optim.O
     return muon, adamw
 
 
+def lesson_forward(model: SleepLM, batch: Batch, passes: int, precision: str, *, fused: bool = False) -> Output:
+    """The forward pass of one training step.
+
+    Attention is made of plain matrix products: over a window of some tens of tokens they beat the fused kernel for
+    CPUs, above all backwards (`labkit.speed` times both). ``fused=True`` leaves the choice to PyTorch.
+    """
+    attention = contextlib.nullcontext() if fused else sdpa_kernel(SDPBackend.MATH)
+    with attention, torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+        return model(batch.tokens, context=batch.context, labels=batch.labels, passes=passes)
+
+
 def _inside(name: str) -> bool:
     """Whether a parameter is a matrix between two hidden spaces; gates and convolution taps are not."""
     return name.startswith("blocks.") and not name.endswith(("mixer.gates.weight", "mixer.taps"))
@@ -156,10 +168,7 @@ def _steps(
         began = time.perf_counter()
         batch = task.lesson(settings.batch_size, generator, at.depth)
         passes = int(torch.randint(lowest, highest + 1, (), generator=generator))
-        # Over a window of some tens of tokens plain matrix products beat the fused attention, backward above all.
-        plain = sdpa_kernel(SDPBackend.MATH)
-        with plain, torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bfloat16"):
-            out = model(batch.tokens, context=batch.context, labels=batch.labels, passes=passes)
+        out = lesson_forward(model, batch, passes, settings.precision)
         assert out.loss is not None
         if not math.isfinite(out.loss.item()):
             raise FloatingPointError(

@@ -42,17 +42,6 @@ def test_labels_are_what_a_dictionary_says(task: MQAR) -> None:
             assert depth == [int(label != IGNORE) for label in labels]
 
 
-def test_lessons_vary_the_pairs_only_where_asked_to() -> None:
-    task, generator = MQAR(pairs=16, queries=6, vary=True), seeded(3)
-    sizes = [task.lesson(2, generator, 1).context // 2 for _ in range(300)]
-    assert set(sizes) == {8, 12, 16} and 100 < sizes.count(16) < 200
-    assert {task.batch(2, generator).context for _ in range(20)} == {32}
-    assert task.exam(3, generator).context.shape == (3, 32)
-    assert {MQAR(pairs=16, queries=6).lesson(2, generator, 1).context for _ in range(20)} == {32}
-    windows = MQAR(pairs=16, queries=2, window=8, vary=True)
-    assert {windows.lesson(2, generator, 1).context // 2 for _ in range(100)} == {4, 8, 12, 16}
-
-
 def test_exam_asks_every_pair() -> None:
     task = MQAR(pairs=5, keys=7, values=20, queries=2)
     exam = task.exam(50, seeded(2))

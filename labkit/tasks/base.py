@@ -36,26 +36,6 @@ def whole(name: str, value: object, low: int, high: int | None = None) -> int:
     return value
 
 
-def true_or_false(name: str, value: object) -> None:
-    """A TypeError with a sentence unless ``value`` is a bool."""
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} is {value!r}; it should be True or False.")
-
-
-def lesson_size(full: int, least: int, per_window: int, generator: torch.Generator) -> int:
-    """How many pieces (edges, pairs) a lesson of varied size has: ``full`` half of the time, else fewer.
-
-    The smaller sizes are the multiples of a quarter of ``full`` that are at least ``least``; where a context
-    takes several windows, the multiples of ``per_window``. They are few because each is a shape that training
-    has to compile a graph for.
-    """
-    step = per_window if per_window < full else max(1, full // 4)
-    sizes = list(range(-(-least // step) * step, full, step))
-    if not sizes or torch.rand((), generator=generator) < 0.5:
-        return full
-    return sizes[int(torch.randint(len(sizes), (), generator=generator))]
-
-
 def whole_windows(window: int | None, context: int, piece: str) -> int:
     """The window asked for, or ``context`` for None; refused if it would cut a two-token piece."""
     if window is None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .base import Exam, Task, lesson_size, text_items, true_or_false, whole, whole_windows
+from .base import Exam, Task, text_items, whole, whole_windows
 
 _EDGE = re.compile(r"([0-9]+|[a-zA-Z])\s*-?>\s*([0-9]+|[a-zA-Z])", re.ASCII)
 
@@ -57,9 +57,10 @@ class Depo(Task):
         queries: questions per training sequence.
         window: tokens per window; even and a divisor of 2 * nodes. By default one window holds the
             whole graph.
-        vary: let lessons vary the cycle. Half of the lessons then use all nodes; the other half draw one
-            smaller size for the batch, a multiple of a quarter of the nodes that fills whole windows and is
-            at least 2 * depth, and a random subset of as many nodes. Batches and exams always use all nodes.
+        vary: let lessons vary the cycle. Half of the lessons then use all nodes; the other half draw one size
+            m for the batch, evenly from 2 * depth to nodes - 1 (of these only those that fill whole windows,
+            if the graph takes more than one), and a random subset of m nodes. Batches and exams always use
+            all nodes.
 
     Raises:
         TypeError: a parameter is not a whole number (vary: not a bool).
@@ -79,7 +80,8 @@ class Depo(Task):
                 f"nodes is {nodes} and hops is {hops}, but on {nodes} nodes in a cycle {hops} hops are "
                 f"no deeper than {nodes // 2}; use at least {2 * hops} nodes or at most {nodes // 2} hops."
             )
-        true_or_false("vary", vary)
+        if not isinstance(vary, bool):
+            raise TypeError(f"vary is {vary!r}; it should be True or False.")
         window = whole_windows(window, 2 * nodes, "edge")
         params = {"nodes": nodes, "hops": hops, "queries": queries, "window": window, "vary": vary}
         super().__init__(
@@ -214,9 +216,11 @@ class Depo(Task):
         return self._cycles(n, self.nodes, generator)
 
     def _lesson_contexts(self, n: int, generator: torch.Generator, depth: int) -> Tensor:
-        size = self.nodes
-        if self.vary:
-            size = lesson_size(self.nodes, 2 * depth, self.window // 2, generator)
+        if not self.vary or torch.rand((), generator=generator) < 0.5:
+            return self._cycles(n, self.nodes, generator)
+        step = 1 if self.window == 2 * self.nodes else self.window // 2
+        sizes = [m for m in range(2 * depth, self.nodes) if m % step == 0] or [self.nodes]
+        size = sizes[int(torch.randint(len(sizes), (), generator=generator))]
         return self._cycles(n, size, generator)
 
     def _cycles(self, n: int, size: int, generator: torch.Generator) -> Tensor:

@@ -7,7 +7,7 @@ import re
 import torch
 from torch import Tensor
 
-from .base import Exam, Task, lesson_size, text_items, true_or_false, whole, whole_windows
+from .base import Exam, Task, text_items, whole, whole_windows
 
 _PAIR = re.compile(r"k?([0-9]+)\s*-?>\s*v?([0-9]+)", re.ASCII | re.IGNORECASE)
 
@@ -39,25 +39,16 @@ class MQAR(Task):
         keys, values: how many different keys and values there are, each at least ``pairs``.
         queries: questions per training sequence, at most ``pairs``.
         window: tokens per window; even and a divisor of 2 * pairs. By default one window holds all pairs.
-        vary: let lessons vary the number of pairs. Half of the lessons then use all of them; the other half
-            draw one smaller number for the batch, a multiple of a quarter of them that fills whole windows and
-            is at least ``queries``. Batches and exams always use all pairs.
 
     Raises:
-        TypeError: a parameter is not a whole number (vary: not a bool).
+        TypeError: a parameter is not a whole number.
         ValueError: a parameter is out of range.
     """
 
     name = "mqar"
 
     def __init__(
-        self,
-        pairs: int = 8,
-        keys: int = 32,
-        values: int = 32,
-        queries: int = 8,
-        window: int | None = None,
-        vary: bool = False,
+        self, pairs: int = 8, keys: int = 32, values: int = 32, queries: int = 8, window: int | None = None
     ) -> None:
         whole("pairs", pairs, 1)
         for key, value in (("keys", keys), ("values", values)):
@@ -69,20 +60,12 @@ class MQAR(Task):
         whole("queries", queries, 1)
         if queries > pairs:
             raise ValueError(f"Each pair is asked at most once, so {pairs} pairs allow no {queries} queries.")
-        true_or_false("vary", vary)
         window = whole_windows(window, 2 * pairs, "pair")
-        params = {
-            "pairs": pairs,
-            "keys": keys,
-            "values": values,
-            "queries": queries,
-            "window": window,
-            "vary": vary,
-        }
+        params = {"pairs": pairs, "keys": keys, "values": values, "queries": queries, "window": window}
         super().__init__(
             params=params, vocab=keys + values, max_depth=1, window=window, context=2 * pairs, queries=queries
         )
-        self.pairs, self.keys, self.values, self.vary = pairs, keys, values, vary
+        self.pairs, self.keys, self.values = pairs, keys, values
 
     def chance(self, depth: int = 1) -> float:
         """1 / values."""
@@ -147,18 +130,8 @@ class MQAR(Task):
 
     def _contexts(self, n: int, generator: torch.Generator, *, held_out: bool) -> Tensor:
         # No split is needed: pairs are drawn anew for every context.
-        return self._recall(n, self.pairs, generator)
-
-    def _lesson_contexts(self, n: int, generator: torch.Generator, depth: int) -> Tensor:
-        size = self.pairs
-        if self.vary:
-            size = lesson_size(self.pairs, self.queries, self.window // 2, generator)
-        return self._recall(n, size, generator)
-
-    def _recall(self, n: int, size: int, generator: torch.Generator) -> Tensor:
-        """n contexts [n, 2 * size] of different keys, each with a value of its own."""
-        keys = torch.rand(n, self.keys, generator=generator).argsort(dim=1, stable=True)[:, :size]
-        values = torch.rand(n, self.values, generator=generator).argsort(dim=1, stable=True)[:, :size]
+        keys = torch.rand(n, self.keys, generator=generator).argsort(dim=1, stable=True)[:, : self.pairs]
+        values = torch.rand(n, self.values, generator=generator).argsort(dim=1, stable=True)[:, : self.pairs]
         return torch.stack([keys, self.keys + values], dim=-1).flatten(1)
 
     def _questions(self, context: Tensor) -> Exam:
