@@ -77,10 +77,10 @@ def waves(lab: Lab) -> Iterator[LabPage]:
 
 
 def test_a_figure_is_read_from_the_page(waves: LabPage) -> None:
-    assert waves.figures() == ["wave 1", "grid of sums"]
-    trace = waves.figure("wave")["traces"][0]
+    trace = waves.figure("wave")["traces"][0]  # waits until it is drawn, which may be after the last cell is done
     assert trace["name"] == "wave" and len(trace["x"]) == len(trace["y"]) == 50
     assert waves.figure(1) == waves.figure("grid of")
+    assert waves.figures() == ["wave 1", "grid of sums"]
     assert waves.figure("grid of")["traces"][0]["z"][:3] == [0, 1, 2]
 
 
