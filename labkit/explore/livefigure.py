@@ -62,6 +62,9 @@ class LiveFigure(go.FigureWidget):
       const made = await globalThis["{_SHARED}"];
       const widget = typeof made === "function" ? await made() : made;
       await widget.initialize?.(context);
+      const {{ width = 700, height = 450 }} = model.get("_widget_layout");
+      el.style.containIntrinsicSize = `auto ${{width}}px auto ${{height}}px`;
+      el.style.contentVisibility = "auto";  // a figure out of sight is neither styled, laid out nor painted
       let remove = widget.render(context), waiting = false;
       const redraw = () => {{ waiting = false; remove?.(); remove = widget.render(context); }};
       const renewed = () => {{ if (!waiting) {{ waiting = true; queueMicrotask(redraw); }} }};
