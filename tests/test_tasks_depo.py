@@ -225,3 +225,29 @@ def test_questions_of_many_graphs_are_all_of_them() -> None:
     ):
         assert len({tuple(question) for question in questions}) == 18
         assert answers == [answer(context, hops - 5, start) for hops, start in questions]
+
+
+def cycles(contexts: torch.Tensor) -> set[tuple[tuple[int, int], ...]]:
+    """The graphs of contexts [n, 2m], whatever the order of their edges."""
+    return {tuple(sorted(zip(row[0::2], row[1::2], strict=True))) for row in contexts.tolist()}
+
+
+@pytest.mark.parametrize("window", [None, 8])
+def test_exams_of_few_nodes_ask_about_cycles_that_training_never_shows(window: int | None) -> None:
+    task = Depo(nodes=8, hops=4, window=window)
+    generator = seeded(6)
+    trained = cycles(torch.cat([task.lesson(64, generator, 3).tokens[:, :16] for _ in range(1000)]))
+    trained |= cycles(task.batch(500, generator).tokens[:, :16])
+    examined = cycles(task.exam(20_000, generator).context)
+    assert not trained & examined
+    assert len(trained | examined) == 5040, "together they are all (8 - 1)! cycles"
+    assert 0.09 < len(examined) / 5040 < 0.16
+
+
+def test_what_is_held_out_is_the_cycle_and_not_the_order_of_its_edges() -> None:
+    task = Depo(nodes=9, hops=4)
+    contexts = task.exam(50, seeded(7)).context
+    assert task.held_out(contexts).all()
+    turned = contexts.view(50, 9, 2)[:, torch.randperm(9, generator=seeded(8))].flatten(1)
+    assert task.held_out(turned).all()
+    assert not task.held_out(task.batch(50, seeded(9)).tokens[:, :18]).any()

@@ -10,12 +10,14 @@ from torch import Tensor, nn
 def rotate(x: Tensor, first: int) -> Tensor:
     """Rotary positions (RoPE, arXiv 2104.09864) for ``x [B, T, H, D]`` whose first token stands at `first`.
 
-    Pairs are channels ``i`` and ``i + D/2``; only differences of positions matter to attention.
+    Pairs are channels ``i`` and ``i + D/2``; only differences of positions matter to attention. Angles are worked out
+    in float32 at least: in bfloat16 positions beyond 256 would fall together.
     """
     half = x.shape[-1] // 2
-    speed = 10_000.0 ** (-torch.arange(half, device=x.device, dtype=x.dtype) / half)
-    angle = torch.arange(first, first + x.shape[1], device=x.device, dtype=x.dtype)[:, None] * speed
-    cos, sin = angle.cos()[:, None, :], angle.sin()[:, None, :]  # [T, 1, D/2]
+    wide = torch.promote_types(x.dtype, torch.float32)
+    speed = 10_000.0 ** (-torch.arange(half, device=x.device, dtype=wide) / half)
+    angle = torch.arange(first, first + x.shape[1], device=x.device, dtype=wide)[:, None, None] * speed  # [T, 1, D/2]
+    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
     a, b = x.split(half, dim=-1)
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
 

@@ -12,15 +12,20 @@ from __future__ import annotations
 import dataclasses
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 IGNORE = -100
 """The label of a position where nothing is asked (what ``torch.nn.functional.cross_entropy`` ignores)."""
+
+HELD_OUT = 8
+"""Where a task has so few contexts that training would meet them all, a hash holds one in this many out for exams."""
 
 DEEPEST_EXTRA = 0.25
 """The share of a lesson's questions set aside for its deepest depth, before all share the rest evenly."""
@@ -57,6 +62,33 @@ def text_items(text: object, example: str) -> list[str]:
     if not items:
         raise ValueError(f"Nothing is typed; type one a line, for example {example}.")
     return items
+
+
+def kept_back(number: NDArray[np.uint64], kind: int) -> Tensor:
+    """Which of these numbers (uint64, any shape), each naming a context, are held out for exams: bool.
+
+    A fixed hash of number and kind (multiply, fold the upper half down, twice; uint64 wraps round) decides. So the
+    split is the same on every machine and needs no table.
+    """
+    mixed = number + np.uint64(kind << 56)
+    for odd in (0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93):
+        mixed = mixed * np.uint64(odd)
+        mixed = mixed ^ (mixed >> np.uint64(32))
+    return torch.from_numpy(mixed % np.uint64(HELD_OUT) == 0)
+
+
+def draw_split(
+    n: int, draw: Callable[[int], Tensor], held_out: Callable[[Tensor], Tensor], *, from_held_out: bool
+) -> Tensor:
+    """n rows of what draw(m) gives, only those of one side of a split; held_out(rows) says which are on the other."""
+    kept: list[Tensor] = []
+    missing = n
+    share = 1 / HELD_OUT if from_held_out else 1 - 1 / HELD_OUT
+    while missing > 0:
+        tried = draw(int(missing / share * 1.1) + 16)
+        kept.append(tried[held_out(tried) == from_held_out][:missing])
+        missing -= len(kept[-1])
+    return torch.cat(kept)
 
 
 @dataclass(frozen=True, eq=False)

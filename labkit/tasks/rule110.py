@@ -8,10 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .base import Exam, Task, whole
-
-HELD_OUT = 8
-"""One rotation class in this many, as a hash picks them, is held out for exams."""
+from .base import Exam, Task, draw_split, kept_back, whole
 
 _ENUMERATED = 16  # up to this width every held-out row is counted, above it a sample of 2**14 of them
 _WIDEST = 62  # rows are hashed as the bits of one int64
@@ -30,9 +27,7 @@ def advance(rows: Tensor) -> Tensor:
 def held_out(rows: Tensor) -> Tensor:
     """Which rows [..., width] of bits belong to a held-out rotation class: bool [...].
 
-    All rotations of a row are one class. A class is named by the smallest number any of its rotations spells,
-    and a fixed hash of that number and the width decides. So the split is the same on every machine and needs
-    no table.
+    All rotations of a row are one class. A class is named by the smallest number any of its rotations spells.
     """
     width = rows.shape[-1]
     bits = rows.reshape(-1, width).numpy().astype(np.uint64)
@@ -40,17 +35,7 @@ def held_out(rows: Tensor) -> Tensor:
     turn = np.arange(width, dtype=np.uint64)
     mask = np.uint64(2**width - 1)
     turned = number[..., None] >> turn | (number[..., None] << (np.uint64(width) - turn) & mask)
-    kept_back = _hash(turned.min(axis=-1), width) % np.uint64(HELD_OUT) == 0
-    return torch.from_numpy(kept_back).view(rows.shape[:-1])
-
-
-def _hash(number: np.ndarray, width: int) -> np.ndarray:
-    """Well-mixed 64 bits of each number (multiply, fold the upper half down, twice; uint64 wraps round)."""
-    mixed = number + np.uint64(width << 56)
-    for odd in (0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93):
-        mixed = mixed * np.uint64(odd)
-        mixed = mixed ^ (mixed >> np.uint64(32))
-    return mixed
+    return kept_back(turned.min(axis=-1), width).view(rows.shape[:-1])
 
 
 def _all_rows(width: int) -> Tensor:
@@ -60,14 +45,12 @@ def _all_rows(width: int) -> Tensor:
 
 def _draw_rows(n: int, width: int, generator: torch.Generator, *, from_held_out: bool) -> Tensor:
     """n rows [n, width], each evenly and with replacement from all rows of one side of the split."""
-    kept: list[Tensor] = []
-    missing = n
-    share = 1 / HELD_OUT if from_held_out else 1 - 1 / HELD_OUT
-    while missing > 0:
-        tried = torch.randint(2, (int(missing / share * 1.1) + 16, width), generator=generator)
-        kept.append(tried[held_out(tried) == from_held_out][:missing])
-        missing -= len(kept[-1])
-    return torch.cat(kept)
+    return draw_split(
+        n,
+        lambda m: torch.randint(2, (m, width), generator=generator),
+        held_out,
+        from_held_out=from_held_out,
+    )
 
 
 @lru_cache
