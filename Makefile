@@ -35,8 +35,8 @@ types: $(VENV)/installed-dev  ## types of the package as it is built
 train: need-RECIPE $(VENV)/installed  ## train a recipe: make train RECIPE=depo-elastic [SEED=0]
 	$(BIN)/labkit train $(RECIPE) $(if $(SEED),--seed $(SEED))
 
-evaluate: need-CHECKPOINT $(VENV)/installed  ## measure a checkpoint: make evaluate CHECKPOINT=depo-elastic [PASSES="0 1 2 4 8 16"]
-	$(BIN)/labkit evaluate $(CHECKPOINT) --passes $(or $(PASSES),0 1 2 4 8 16)
+evaluate: need-CHECKPOINT $(VENV)/installed  ## measure a checkpoint: make evaluate CHECKPOINT=depo-elastic [PASSES="0 1 2 4 8 16"] (ARGS=... go to labkit)
+	$(BIN)/labkit evaluate $(CHECKPOINT) --passes $(or $(PASSES),0 1 2 4 8 16) $(ARGS)
 
 list: $(VENV)/installed  ## the recipes and the checkpoints there are
 	$(BIN)/labkit list

@@ -16,7 +16,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from labkit.models import SleepLM, SleepState
-from labkit.tasks import Batch, Task
+from labkit.tasks import Batch
 
 __all__ = ["question_flops", "sleep_flops", "training_flops"]
 
@@ -55,17 +55,13 @@ def _counted(model: SleepLM, training: bool) -> Iterator[FlopCounterMode]:
         model.train(was)
 
 
-def _a_batch(model: SleepLM, task: Task) -> Batch:
-    """One sequence: the count depends on shapes only, not on which tokens there are."""
-    batch = task.batch(1, torch.Generator().manual_seed(0))
-    return batch.to(next(model.parameters()).device)
+def sleep_flops(model: SleepLM, context: torch.Tensor, passes: int) -> int:
+    """FLOPs of sleeping on one context ``[C]``, each of its windows read `passes` times.
 
-
-def sleep_flops(model: SleepLM, task: Task, passes: int) -> int:
-    """FLOPs of sleeping on the whole context of one instance, each of its windows read `passes` times."""
-    batch = _a_batch(model, task)
+    They depend on how long it is only, not on which tokens there are.
+    """
     with torch.inference_mode(), _counted(model, False) as counter:
-        model(batch.tokens[:, : batch.context], context=batch.context, passes=passes)
+        model(context[None], context=len(context), passes=passes)
     return counter.get_total_flops()
 
 

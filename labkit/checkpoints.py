@@ -13,34 +13,33 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import safetensors
 import safetensors.torch
 import torch
 
-from labkit import __version__, tasks
-from labkit.files import data_dir, nearest, write_beside
+from labkit import tasks
+from labkit.files import NAME, data_dir, nearest, sync, write_beside
+from labkit.machine import versions
 from labkit.models import SleepConfig, SleepLM
 
 __all__ = [
     "FORMAT",
+    "check_seed",
     "data_dir",
     "list_checkpoints",
     "load",
     "read_card",
     "save_checkpoint",
     "task_of",
-    "versions",
 ]
 
 FORMAT = "labkit-checkpoint-1"
-NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+SEEDS = 1_000_000  # seeds are below; exams are drawn from generator seeds beyond
 OURS = ("format", "name", "seed", "config", "sha256", "bytes", "parameters", "versions")
 NEEDED = {
     "format": str,
@@ -52,16 +51,6 @@ NEEDED = {
     "parameters": int,
 }
 REMEDY = "Restore both files with `git checkout -- data/checkpoints`, or train again with `labkit train`."
-
-
-def versions() -> dict[str, str]:
-    """Versions of what numbers depend on: Python, torch, numpy, labkit."""
-    return {
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "numpy": np.__version__,
-        "labkit": __version__,
-    }
 
 
 def save_checkpoint(
@@ -86,7 +75,7 @@ def save_checkpoint(
         raise ValueError(
             f"The name {name!r} must be lower-case letters and digits, joined by single hyphens."
         )
-    _check_seed(seed)
+    check_seed(seed)
     if not isinstance(card.get("task"), dict):
         raise ValueError("The card must say what the task is, as task = {'kind': ..., parameters}.")
     weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
@@ -119,6 +108,7 @@ def save_checkpoint(
         # the card is whole before the weights get their name: only two renames lie between old and new
         beside.write_bytes(data)
         card_beside.write_text(text, encoding="utf-8")
+        sync(card_beside)
 
     card_beside = path.with_name(f".{path.stem}.json.{os.getpid()}.part")
     try:
@@ -229,7 +219,7 @@ def _folder(folder: str | Path | None, create: bool = False) -> Path:
 
 def _find(name: str, seed: int, folder: str | Path | None) -> Path:
     """The path of the weights, or FileNotFoundError with what there is."""
-    _check_seed(seed)
+    check_seed(seed)
     place, known = _folder(folder), list_checkpoints(folder)
     seeds = [s for n, s in known if n == name]
     if not seeds:
@@ -243,6 +233,9 @@ def _find(name: str, seed: int, folder: str | Path | None) -> Path:
     return place / f"{name}-s{seed}.safetensors"
 
 
-def _check_seed(seed: int) -> None:
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise TypeError(f"A seed must be a whole number of at least 0, but it is {seed!r}.")
+def check_seed(seed: int) -> None:
+    """Raise a TypeError or ValueError, in a sentence, for what is no seed of a training."""
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise TypeError(f"A seed must be a whole number from 0 to {SEEDS - 1:,}, but it is {seed!r}.")
+    if not 0 <= seed < SEEDS:
+        raise ValueError(f"A seed must be a whole number from 0 to {SEEDS - 1:,}, but it is {seed}.")

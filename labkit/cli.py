@@ -1,4 +1,4 @@
-"""The command `labkit`: train, evaluate, speed, list, check, doctor.
+"""The command `labkit`: train, evaluate, speed, list, contrast, figures, check, doctor.
 
 What goes wrong with what was typed, or with a file, is told in a sentence, and the exit code is 2.
 """
@@ -62,7 +62,7 @@ def _in_sentences(command: Callable[..., None]) -> Callable[..., None]:
     def told(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
-        except (ValueError, OSError, ArithmeticError) as mistake:
+        except (ValueError, OSError, ArithmeticError, ImportError) as mistake:
             _refuse(mistake)
 
     return told
@@ -76,7 +76,9 @@ def _or_why_not(line: Callable[..., str], *args: Any) -> str:
         return str(mistake)
 
 
-Seeds = Annotated[list[int] | None, typer.Option("--seed", min=0, help="One seed or several.", show_default=False)]
+Seeds = Annotated[
+    list[int] | None, typer.Option("--seed", min=0, max=999_999, help="One seed or several.", show_default=False)
+]
 Folder = Annotated[Path | None, typer.Option(help="Folder of checkpoints.", show_default="data/checkpoints")]
 
 
@@ -86,7 +88,9 @@ def train(
     recipe: Annotated[str, typer.Argument(help="Name of a recipe in data/recipes, or path of a .toml.")],
     seed: Seeds = None,
     folder: Folder = None,
-    resume: Annotated[bool, typer.Option(help="Go on from where a stopped training was last saved.")] = True,
+    resume: Annotated[
+        bool, typer.Option(help="Leave finished seeds, and go on from where a stopped one was last saved.")
+    ] = True,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
     """Train the seeds of a recipe, one after another. Stopped at any time, the same command goes on."""
@@ -115,7 +119,7 @@ def evaluate(
     seed: Seeds = None,
     all_seeds: Annotated[bool, typer.Option("--all-seeds", help="Every seed there is.")] = False,
     exam: Annotated[
-        int | None, typer.Option(min=0, help="Which instances: any number.", show_default="the seed")
+        int | None, typer.Option(min=0, max=999_999, help="Which instances: a number.", show_default="the seed")
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Instances slept on at a time.")] = 250,
     folder: Folder = None,
@@ -141,14 +145,17 @@ def evaluate(
     wanted = passes or list(PASSES)
     name = checkpoint if seeds == known else f"{checkpoint}-s{'-'.join(map(str, seeds))}"
     path = out or data_dir() / "results" / f"{name}.csv"
+    if folder is not None and out is None:
+        raise ValueError("Checkpoints of another --folder have no place in data/results; name a table with --out.")
     if path.suffix != ".csv":
         raise ValueError(f"--out must end in .csv, but it is {path}.")
     if path.is_file() and not replace:
         stored = results.read(path)
-        if stored["n"].min() > n or not set(stored["passes"]) <= set(wanted):
+        others = set(stored["seed"]) - {results.POOLED, *map(str, seeds)}
+        if stored["n"].min() > n or not set(stored["passes"]) <= set(wanted) or others:
             raise ValueError(
-                f"{path} holds more instances or other numbers of passes. Give --replace to replace it, or "
-                "--out to write elsewhere."
+                f"{path} holds more instances, other numbers of passes or other seeds. Give --replace to replace "
+                "it, or --out to write elsewhere."
             )
     evaluations = [
         run(
@@ -175,19 +182,26 @@ def speed(
     recipe: Annotated[str, typer.Argument(help="Name of a recipe.")] = "depo-elastic",
     passes: Annotated[list[int] | None, typer.Option(min=1, help="Sleep passes to time.", show_default="1 4")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Table to write.", show_default="data/results/training-speed.csv")
+        Path | None, typer.Option(help="Table to write, as JSON.", show_default="data/results/training-speed.json")
     ] = None,
 ) -> None:
     """Training steps per second, timed in one run: eager or compiled, float32 or bfloat16, attention fused or not."""
+    import json
+
     import pandas as pd
 
     from labkit.files import data_dir, write_text
+    from labkit.machine import machine, versions
     from labkit.recipes import load_recipe
     from labkit.speed import measure
 
-    table = pd.DataFrame(measure(load_recipe(recipe), tuple(passes or (1, 4)))).round(3)
+    wanted, where = tuple(passes or (1, 4)), machine()
+    table = pd.DataFrame(measure(load_recipe(recipe), wanted)).round(3)
     typer.echo(table.to_string(index=False))
-    write_text(out or data_dir() / "results" / "training-speed.csv", table.to_csv(index=False))
+    command = f"labkit speed {recipe} --passes {' '.join(map(str, wanted))}"
+    found = {"command": command, "machine": where, "versions": versions(), "rows": table.to_dict("records")}
+    path = write_text(out or data_dir() / "results" / "training-speed.json", json.dumps(found, indent=1) + "\n")
+    typer.echo(f"\nStored in {path}.")
 
 
 @app.command("list")

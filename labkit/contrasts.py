@@ -13,8 +13,8 @@ differences,
     (effect of K - effect of N on MQAR) - (effect of K - effect of N on Depo),
 
 above zero if MQAR asks for size and Depo for passes. All of them are linear in the answers, so each instance
-has a value of its own, and the bootstrap over seeds, then instances, of `labkit.intervals` gives the
-intervals. A "seed" is all models of that seed with the exam of that number: within it everything is paired.
+has a value of its own, and `labkit.intervals.over_seeds` gives the intervals. A "seed" is all models of that
+seed with the exam of that number: within it everything is paired.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from labkit import results
 from labkit.files import data_dir, write_text
-from labkit.intervals import hierarchical_bootstrap
+from labkit.intervals import over_seeds
 
 __all__ = ["FILE", "KNOBS", "TASKS", "TRAINED", "contrast", "grid_files", "read", "verdict", "write"]
 
@@ -86,7 +86,10 @@ def contrast(folder: str | Path | None = None) -> dict[str, Any]:
     wanted = _wanted(common, trained)
     weights = np.array([[w.get(cell, 0.0) for w in wanted.values()] for cell in cells])
     values = [np.stack([_shares(answers[t, k], s, p) for t, k, p in cells], axis=1) for s in range(len(seeds))]
-    numbers = hierarchical_bootstrap([np.concatenate([v, v @ weights], axis=1) for v in values])
+    most = np.array([1.0] * (len(cells) + len(wanted) - 1) + [4.0])  # shares and effects, then the interaction
+    least = np.where(np.arange(len(most)) < len(cells), 0.0, -most)
+    over = over_seeds([np.concatenate([v, v @ weights], axis=1) for v in values])
+    numbers = [np.clip(x, least, most) for x in over]
     found = [dict(zip(("value", "low", "high"), map(float, x), strict=True)) for x in zip(*numbers, strict=True)]
     told = dict(zip(wanted, found[len(cells) :], strict=True))
     effects: dict[str, Any] = {}

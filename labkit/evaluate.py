@@ -17,7 +17,7 @@ from labkit.budget import question_flops, sleep_flops
 from labkit.models import SleepLM, SleepState
 from labkit.tasks import Exam, Task
 
-__all__ = ["EXAM_SEEDS", "PASSES", "Evaluation", "evaluate"]
+__all__ = ["EXAM_SEEDS", "PASSES", "Evaluation", "asked", "evaluate"]
 
 PASSES = (0, 1, 2, 4, 8, 16)
 
@@ -34,7 +34,7 @@ class Evaluation:
 
     Attributes:
         checkpoint, seed, weights: which model: its name, its seed, the hash of its file ("" without one).
-        exam: number of the exam; equal numbers are equal instances.
+        exam: number of the exam; equal numbers, asked of equally many instances, are equal instances.
         passes: [P] ascending.
         depth: [Q] depth of each question; every instance was asked questions of the same depths.
         group: [Q] questions that differ in their last token only (the cells of one row) share a number.
@@ -134,14 +134,14 @@ def evaluate(
                 part = _rows_of(exam, start, start + step).to(device)
                 for i, state, seconds in _slept(model, part.context, wanted):
                     clock = _now(device)
-                    correct[i, start : start + step] = _asked(model, part, state)
+                    correct[i, start : start + step] = asked(model, part, state)
                     waking[i] += _now(device) - clock
                     sleeping[i] += seconds
                     bar.update(len(part.context))
                     if start == 0:
                         one = state.select(torch.zeros(1, dtype=torch.int64, device=device))
                         flops_wake[i] = question_flops(model, part.questions[:1, 0], one)
-        flops = tuple(sleep_flops(model, task, p) for p in wanted)
+        flops = tuple(sleep_flops(model, exam.context[0].to(device), p) for p in wanted)
     finally:
         model.train(was_training)
     return Evaluation(
@@ -196,10 +196,10 @@ def _slept(
         clock = _now(device)
 
 
-def _asked(model: SleepLM, exam: Exam, state: SleepState) -> NDArray[np.uint8]:
-    """Which answers are right, [n, Q]: every question meets its own copy of its instance's state."""
-    n, asked, length = exam.questions.shape
-    rows = torch.arange(n, device=exam.questions.device).repeat_interleave(asked)
+def asked(model: SleepLM, exam: Exam, state: SleepState) -> NDArray[np.uint8]:
+    """Which answers are right, [n, Q]: every question meets its own copy of its instance's state, one of n."""
+    n, count, length = exam.questions.shape
+    rows = torch.arange(n, device=exam.questions.device).repeat_interleave(count)
     questions, answers = exam.questions.flatten(0, 1), exam.answers.flatten()
     # four copies of the state: the one it starts from, the one it leaves, and what is between
     step = max(1, ROOM // (4 * (state.nbytes // n) + _bytes_of(model, length)))
@@ -209,7 +209,7 @@ def _asked(model: SleepLM, exam: Exam, state: SleepState) -> NDArray[np.uint8]:
         logits = model.wake(questions[cut], state.select(rows[cut]))[0][:, -1]
         # a state that overflowed in some far pass answers nothing, which is wrong
         right.append((logits.argmax(dim=-1) == answers[cut]) & logits.isfinite().all(dim=-1))
-    return torch.cat(right).view(n, asked).to("cpu", torch.uint8).numpy()
+    return torch.cat(right).view(n, count).to("cpu", torch.uint8).numpy()
 
 
 def _rows_of(exam: Exam, start: int, stop: int) -> Exam:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-__all__ = ["data_dir", "nearest", "write_beside", "write_text"]
+__all__ = ["NAME", "data_dir", "nearest", "sync", "write_beside", "write_text"]
+
+#: How recipes and checkpoints are called: lower-case letters and digits, joined by single hyphens.
+NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
 def data_dir() -> Path:
@@ -46,13 +50,17 @@ def write_beside(path: Path, write: Callable[[Path], object]) -> Path:
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         write(beside)
-        # without this a power cut could leave the new name on an empty file
-        with open(beside, "rb") as written:
-            os.fsync(written.fileno())
+        sync(beside)
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
     return path
+
+
+def sync(path: Path) -> None:
+    """Have the file on the disk before it is renamed: else a power cut could leave the new name on an empty file."""
+    with open(path, "r+b") as written:  # Windows syncs only what may be written
+        os.fsync(written.fileno())
 
 
 def write_text(path: Path, text: str) -> Path:

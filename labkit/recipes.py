@@ -25,6 +25,7 @@ Everything is checked when the file is read: an unknown key is refused and the n
 from __future__ import annotations
 
 import dataclasses
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,7 +34,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from labkit import tasks
-from labkit.files import data_dir, nearest
+from labkit.files import NAME, data_dir, nearest
 from labkit.models import SleepConfig
 
 __all__ = ["Curriculum", "Recipe", "Training", "list_recipes", "load_recipe"]
@@ -55,13 +56,17 @@ class Training(BaseModel):
     model_config = STRICT
 
     steps: Count
+    #: sequences a step
     batch_size: Count = 64
     #: sleep passes: a number, or [lowest, highest] to draw from, evenly, for every batch
     passes: int | tuple[int, int] = 1
+    #: highest learning rate and momentum of Muon, which moves the matrices inside the blocks
     muon_lr: Positive = 0.01
     muon_momentum: Below1 = 0.95
+    #: highest learning rate and betas of AdamW, which moves everything else
     adamw_lr: Positive = 2e-3
     betas: Annotated[tuple[Below1, Below1], Field(strict=False)] = (0.9, 0.98)
+    #: of Muon's matrices, times the learning rate
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
     #: largest norm of the gradient
     clip: Positive = 1.0
@@ -69,9 +74,11 @@ class Training(BaseModel):
     warmup: Annotated[int, Field(ge=0)] = 50
     #: share of the steps, at the end, over which the learning rates fall to zero
     cooldown: Share = 0.4
+    #: whether torch.compile makes the model faster first (a minute or two, and a C++ compiler is needed)
     compile: bool = True
     #: of the matrix products outside the memories; bfloat16 pays on processors that have instructions for it
     precision: Literal["float32", "bfloat16"] = "float32"
+    #: steps between two savings of the half-done training, and between two looks of the progress bar
     checkpoint_every: Count = 200
     log_every: Count = 50
 
@@ -100,6 +107,8 @@ class Curriculum(BaseModel):
     threshold: Share = 0.9
     #: weight of the past in that running accuracy, at every step
     memory: Below1 = 0.95
+    #: steps after which the next depth opens in any case; left out: never
+    patience: Count | None = None
     #: all depths from the first step on
     fixed: bool = False
 
@@ -109,13 +118,20 @@ class Recipe(BaseModel):
 
     model_config = STRICT
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+    name: str
     description: Annotated[str, Field(min_length=1)]
     seeds: Annotated[list[Seed], Field(min_length=1)]
     task: dict[str, Any]
     model: dict[str, Any] = Field(default_factory=dict)
     training: Training
     curriculum: Curriculum = Field(default_factory=Curriculum)
+
+    @field_validator("name")
+    @classmethod
+    def _speakable(cls, name: str) -> str:
+        if not NAME.fullmatch(name):
+            raise ValueError("a recipe is called in lower-case letters and digits, joined by single hyphens")
+        return name
 
     @field_validator("seeds")
     @classmethod
@@ -202,6 +218,12 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as mistake:
         raise ValueError(f"The recipe {path} is not valid TOML: {mistake}.") from None
+    if not NAME.fullmatch(path.stem):
+        better = "-".join(re.findall("[a-z0-9]+", path.stem.lower())) or "my-recipe"
+        raise ValueError(
+            f"A recipe's file is called in lower-case letters and digits, joined by single hyphens; rename {path} to "
+            f"{better}.toml."
+        )
     if table.setdefault("name", path.stem) != path.stem:
         raise ValueError(
             f"The recipe {path} calls itself {table['name']!r}, but a recipe is called as its file; "

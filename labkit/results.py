@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from labkit.evaluate import Evaluation
 from labkit.files import write_beside, write_text
-from labkit.intervals import hierarchical_bootstrap, paired_difference, share_right
+from labkit.intervals import over_seeds, paired_difference, share_right
 
 __all__ = ["load_answers", "read", "report", "store", "table"]
 
@@ -34,8 +34,8 @@ def table(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
     paired; vs_one: the accuracy won over N = 1, paired; floor; flops_sleep and seconds_sleep for each
     instance, flops_wake and seconds_wake for each question.
 
-    Intervals of one seed are Wilson's and Newcombe's; those over seeds are a bootstrap over seeds, then
-    instances. Empty where there is nothing to tell.
+    Intervals of one seed are Wilson's and Newcombe's; those over seeds are Student's t on the seeds' means
+    (`labkit.intervals.over_seeds`). Empty where there is nothing to tell.
     """
     _alike(evaluations)
     rows = [row for one in evaluations for row in _rows(one)]
@@ -166,7 +166,7 @@ def _claims(shown: pd.DataFrame) -> list[str]:
         lines.append(f"At depth {deepest}, N={most} against N=1: {gain}.")
     falls = shown[shown["gain"].notna()]
     if len(falls):
-        worst = falls.loc[falls["gain_high"].idxmin()]
+        worst = falls.loc[falls["gain"].idxmin()]
         gain = _with_interval(falls.loc[[worst.name]], GAIN).iloc[0]
         lines.append(
             f"The lowest of all gains between neighbouring N: {gain}, at depth {worst['depth']} "
@@ -228,19 +228,19 @@ def _rows(one: Evaluation) -> list[dict[str, Any]]:
 
 
 def _pooled_rows(evaluations: Sequence[Evaluation], rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows over all seeds: counts added, costs averaged, every estimate with a hierarchical bootstrap."""
+    """Rows over all seeds: counts added, costs averaged, every estimate with its interval over seeds."""
     first = evaluations[0]
     cells = [(passes, depth) for passes in first.passes for depth in first.depths]
 
-    def estimates(pick: Callable[[Evaluation, int, int], NDArray[np.float64] | None]) -> list[Any]:
-        """Three numbers for each cell, None where `pick` has nothing for it."""
+    def estimates(pick: Callable[[Evaluation, int, int], NDArray[np.float64] | None], least: float = 0.0) -> list[Any]:
+        """Three numbers for each cell, cut off at `least` and 1; None where `pick` has nothing for it."""
         columns = [[pick(one, *cell) for cell in cells] for one in evaluations]
         there = [i for i, column in enumerate(columns[0]) if column is not None]
         found: list[Any] = [(None, None, None)] * len(cells)
         if there:
             arrays = [np.stack([c for c in column if c is not None], axis=1) for column in columns]
-            for i, *numbers in zip(there, *hierarchical_bootstrap(arrays), strict=True):
-                found[i] = tuple(float(x) for x in numbers)
+            for i, *numbers in zip(there, *over_seeds(arrays), strict=True):
+                found[i] = tuple(float(x) for x in np.clip(numbers, least, 1.0))
         return found
 
     def mean(one: Evaluation, passes: int, depth: int) -> NDArray[np.float64]:
@@ -252,8 +252,8 @@ def _pooled_rows(evaluations: Sequence[Evaluation], rows: pd.DataFrame) -> list[
     previous = dict(zip(first.passes, (None, *first.passes), strict=False))
     found = {
         SHARE: estimates(mean),
-        GAIN: estimates(lambda one, p, d: over(one, previous[p], p, d)),
-        VS_ONE: estimates(lambda one, p, d: over(one, 1 if p != 1 and 1 in one.passes else None, p, d)),
+        GAIN: estimates(lambda one, p, d: over(one, previous[p], p, d), -1.0),
+        VS_ONE: estimates(lambda one, p, d: over(one, 1 if p != 1 and 1 in one.passes else None, p, d), -1.0),
     }
     if first.has_wholes:
         found[WHOLE] = estimates(lambda one, p, d: one.wholes(p, d).mean(axis=1))

@@ -58,9 +58,18 @@ def measure(
 
     The ways are interleaved step by step, so that whatever else the machine does falls on all of them.
 
+    Args:
+        recipe: what is trained.
+        passes: numbers of sleep passes, each timed by itself.
+        repeats: timed steps of every way, at least 2.
+        compiled: whether to time eager steps, compiled ones, or both.
+
     Raises:
+        ValueError: fewer than 2 repeats, which have no quartiles.
         ArithmeticError: a way's loss on the same batch and weights is not that of the first. It is not timed.
     """
+    if repeats < 2:
+        raise ValueError(f"repeats must be at least 2, for quartiles to be told, but it is {repeats}.")
     task, settings = recipe.make_task(), recipe.training
     batch = task.lesson(settings.batch_size, torch.Generator().manual_seed(0), task.max_depth)
     found = []

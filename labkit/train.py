@@ -7,6 +7,8 @@ import copy
 import dataclasses
 import json
 import math
+import os
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,7 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm.auto import tqdm
 
 from labkit import budget
-from labkit.checkpoints import data_dir, save_checkpoint
+from labkit.checkpoints import check_seed, data_dir, list_checkpoints, read_card, save_checkpoint
 from labkit.files import write_beside
 from labkit.models import Output, SleepLM
 from labkit.recipes import Recipe, Training
@@ -55,27 +57,37 @@ def train(
 ) -> Path:
     """Train one model and write ``<name>-s<seed>.safetensors`` with its card.
 
-    Every `checkpoint_every` steps the whole training (weights, both optimisers, random generator, curriculum) is
-    written beside the checkpoints; a run that finds such a file goes on from it, and ends bit-equal to an unbroken
-    run in eager mode.
+    A seed that is trained already is left as it is. Every `checkpoint_every` steps the whole training (weights, both
+    optimisers, random generator, curriculum) is written beside the checkpoints; a run that finds such a file goes on
+    from it, and ends bit-equal to an unbroken run in eager mode.
 
     Args:
         recipe: what to train, from `labkit.recipes.load_recipe`.
         seed: starts the weights and the data; two trainings share a random number only if they share a seed.
         folder: where the checkpoint goes; None takes ``data/checkpoints``.
-        resume: False begins anew even where a half-done training lies.
+        resume: False begins anew even where a half-done or a finished training lies.
         progress: show a bar with loss, curriculum depth and accuracy by depth.
 
     Returns:
         The path of the checkpoint.
 
     Raises:
-        ValueError: a half-done training of another recipe lies in the way.
+        ValueError: what lies there, half-done or finished, is of another version of the recipe; or the recipe
+            compiles the model, and there is no C++ compiler.
+        TypeError, ValueError: the seed is not a whole number from 0 to 999,999.
         FloatingPointError: the loss is no longer finite; the last saved state is kept.
     """
+    check_seed(seed)
     task = recipe.make_task()
     settings = recipe.training
     folder = Path(folder) if folder is not None else data_dir() / "checkpoints"
+    if resume and (recipe.name, seed) in (list_checkpoints(folder) if folder.is_dir() else ()):
+        return _finished(recipe, seed, folder)
+    if settings.compile and not compiler():
+        raise ValueError(
+            f"The recipe {recipe.name!r} compiles the model, and no C++ compiler was found. Install g++ or clang++ "
+            "(or name yours in CXX), or set compile = false in [training], which trains slower."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     half_done = folder / f".{recipe.name}-s{seed}.training"
 
@@ -115,6 +127,25 @@ def train(
     }
     path = save_checkpoint(model, card, recipe.name, seed, folder)
     half_done.unlink(missing_ok=True)
+    return path
+
+
+def compiler() -> str | None:
+    """The C++ compiler that torch.compile would call: the one named in CXX, or a usual one; None without any."""
+    named = os.environ.get("CXX")
+    return next(filter(None, map(shutil.which, [named] if named else ("g++", "clang++", "cl"))), None)
+
+
+def _finished(recipe: Recipe, seed: int, folder: Path) -> Path:
+    """The path of the checkpoint that lies there, if this recipe made it to its last step."""
+    card = read_card(recipe.name, seed, folder)
+    path = folder / f"{recipe.name}-s{seed}.safetensors"
+    theirs = Recipe.from_dict(card.get("recipe", {}), where=f"The recipe in the card of {path}")
+    if theirs != recipe or card.get("steps") != recipe.training.steps:
+        raise ValueError(
+            f"{path} was trained by another version of the recipe {recipe.name!r}. Give another --folder, move the "
+            "file away, or train with --no-resume to replace it."
+        )
     return path
 
 
@@ -189,7 +220,9 @@ def _steps(
         if 2 * passes >= lowest + highest:  # the deepest questions open for readers with many passes
             latest = _share(out.logits, batch.labels[:, asked], batch.depth[:, asked] == at.depth)
             at.running = curriculum.memory * at.running + (1 - curriculum.memory) * latest
-        if at.running > curriculum.threshold and at.depth < task.max_depth:
+        known = at.running > curriculum.threshold
+        waited = curriculum.patience is not None and at.step - at.opened[-1] >= curriculum.patience
+        if (known or waited) and at.depth < task.max_depth:
             at.depth, at.running = at.depth + 1, 0.0
             at.opened.append(at.step)
         at.seconds += time.perf_counter() - began

@@ -12,8 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
-import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -23,8 +21,8 @@ from typing import Any
 import nbformat
 import numpy as np
 
-from labkit.checkpoints import versions
 from labkit.files import data_dir, write_text
+from labkit.machine import machine, versions
 
 import chromium
 from lab_browser import Lab
@@ -91,7 +89,7 @@ def main() -> None:
         parser.error("--moves must be at least 1.")
     if chromium.find() is None:
         parser.error(f"no Chromium here; {chromium.command()}")
-    load = os.getloadavg()[0]
+    where = machine()
     with notebook_02(data_dir()) as lab, lab.open(NOTEBOOK.name) as page:
         page.run_all(seconds=600)
         taken = measure(page, asked.moves)
@@ -102,7 +100,7 @@ def main() -> None:
         "what": "ms from a key press on notebook 02's slider to both figures redrawn, the model run each time",
         "moves": len(taken),
         **summary(taken),
-        "machine": {"cores": os.cpu_count(), "kind": platform.machine(), "load_before": round(load, 2)},
+        "machine": where,
         "versions": versions(),
         "each": taken,
     }

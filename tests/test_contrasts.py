@@ -155,7 +155,7 @@ def test_written_and_read_back(clear: Path) -> None:
     assert path == clear / "capacity-versus-compute.json" and not list(clear.glob(".*"))
     found, first = contrasts.read(clear), path.read_bytes()
     assert np.isclose(found["interaction"]["low"], contrasts.contrast(clear)["interaction"]["low"], atol=1e-6)
-    assert contrasts.write(clear).read_bytes() == first, "the bootstrap must not depend on the moment"
+    assert contrasts.write(clear).read_bytes() == first, "the numbers must not depend on the moment"
     path.write_text("{")
     with pytest.raises(ValueError, match="not valid JSON"):
         contrasts.read(clear)

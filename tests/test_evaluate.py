@@ -137,8 +137,9 @@ def test_bad_requests_are_told() -> None:
 def test_sleep_costs_by_the_pass_and_wake_does_not() -> None:
     for kind in ("one window", "several windows"):
         model, task = pair_of(kind)
-        once = sleep_flops(model, task, 1)
-        assert once > 0 and [sleep_flops(model, task, n) for n in (0, 2, 5)] == [0, 2 * once, 5 * once]
+        context = torch.zeros(task.context, dtype=torch.int64)
+        once = sleep_flops(model, context, 1)
+        assert once > 0 and [sleep_flops(model, context, n) for n in (0, 2, 5)] == [0, 2 * once, 5 * once]
         found = evaluate(model, task, (0, 1, 4), n=4)
         assert found.flops_sleep == (0, once, 4 * once)
         assert len(set(found.flops_wake)) == 1 and found.flops_wake[0] > 0
@@ -150,7 +151,7 @@ def test_flops_of_a_transformer_are_those_of_the_formula() -> None:
     model = SleepLM(SleepConfig(vocab=task.vocab, window=12, dim=16, pattern=("attention",), repeat=2))
     length, dim, hidden = 12, 16, 32
     layer = 2 * length * (4 * dim * dim + 3 * dim * hidden) + 4 * length * length * dim
-    assert sleep_flops(model, task, 1) == 2 * layer
+    assert sleep_flops(model, torch.zeros(12, dtype=torch.int64), 1) == 2 * layer
     question = torch.zeros(1, 1, dtype=torch.int64)
     alone = 2 * (2 * (4 * dim * dim + 3 * dim * hidden) + 4 * dim) + 2 * dim * task.vocab
     assert question_flops(model, question, model.init_state(1)) == alone
@@ -165,7 +166,7 @@ def test_training_costs_about_three_times_the_forward_pass() -> None:
     model.head.weight.grad = torch.ones_like(model.head.weight)
     counts = [training_flops(model, batch, n) for n in (1, 2, 3)]
     asked = batch.tokens.shape[1] - batch.context
-    forward = sleep_flops(model, task, 1) + question_flops(
+    forward = sleep_flops(model, batch.tokens[0, : batch.context], 1) + question_flops(
         model, batch.tokens[:1, -asked:], model.init_state(1)
     )
     assert 2 * 8 * forward < counts[0] < 3.2 * 8 * forward

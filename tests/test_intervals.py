@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, ttest_1samp
 
 from labkit.intervals import (
     effective_size,
-    hierarchical_bootstrap,
+    over_seeds,
     paired_difference,
     share_right,
     wilson,
@@ -75,31 +75,45 @@ def test_intervals_cover_what_they_promise(clustered: bool) -> None:
     assert (np.mean(held, axis=0) >= 0.92).all() and (np.mean(held, axis=0) < 1).all()
 
 
-def test_the_bootstrap_sees_both_seeds_and_instances() -> None:
+@pytest.mark.parametrize("seeds", [2, 3, 6])
+@pytest.mark.parametrize("spread", [0.0, 0.1], ids=["seeds alike", "seeds differ"])
+def test_intervals_over_seeds_cover_what_they_promise(seeds: int, spread: float) -> None:
+    """600 experiments in which the mean of all seeds there could be is known to be 0.5."""
+    draw, held = np.random.default_rng(2), []
+    for _ in range(600):
+        chances = 0.5 + spread * draw.standard_normal(seeds)
+        values = [(draw.random((200, 1)) < chance).astype(float) for chance in chances]
+        _, low, high = over_seeds(values)
+        held.append(low[0] <= 0.5 <= high[0])
+    assert 0.92 <= np.mean(held) < 1
+
+
+def test_over_seeds_is_students_t_on_their_means() -> None:
     draw = np.random.default_rng(0)
-    alike = [(draw.random((400, 1)) < 0.5).astype(float) for _ in range(3)]
-    apart = [(draw.random((400, 1)) < p).astype(float) for p in (0.2, 0.5, 0.8)]
-    mean, low, high = hierarchical_bootstrap(alike)
-    assert mean[0] == pytest.approx(np.mean([v.mean() for v in alike]))
-    assert low[0] < mean[0] < high[0] and 0.03 < high[0] - low[0] < 0.15
-    _, low, high = hierarchical_bootstrap(apart)
-    assert low[0] < 0.3 and high[0] > 0.7
+    values = [(draw.random((400, 1)) < p).astype(float) for p in (0.2, 0.5, 0.8)]
+    mean, low, high = over_seeds(values)
+    theirs = ttest_1samp([v.mean() for v in values], 0).confidence_interval(0.95)
+    assert mean[0] == pytest.approx(np.mean([v.mean() for v in values]))
+    assert (low[0], high[0]) == pytest.approx((theirs.low, theirs.high))
 
 
 def test_one_seed_gives_the_interval_of_its_instances() -> None:
     values = (np.random.default_rng(0).random((500, 1)) < 0.4).astype(float)
-    mean, low, high = hierarchical_bootstrap([values], draws=4000)
+    mean, low, high = over_seeds([values])
     plain = wilson(float(mean[0]), 500)
-    assert (low[0], high[0]) == pytest.approx((plain.low, plain.high), abs=0.006)
+    assert (low[0], high[0]) == pytest.approx((plain.low, plain.high), abs=0.002)
 
 
-def test_the_bootstrap_keeps_cells_together_and_repeats_itself() -> None:
+def test_where_all_seeds_agree_an_interval_keeps_a_width() -> None:
+    mean, low, high = over_seeds([np.ones((500, 1))] * 3)
+    assert mean[0] == 1 and low[0] == pytest.approx(1 - 3 / 1500) and high[0] > 1
+
+
+def test_cells_do_not_touch_each_other() -> None:
     draw = np.random.default_rng(0)
     values = [draw.random((300, 1)) for _ in range(2)]
-    twins = [np.hstack([v, v + 1.0]) for v in values]
-    mean, low, high = hierarchical_bootstrap(twins)
+    mean, low, high = over_seeds([np.hstack([v, v + 1.0]) for v in values])
     assert np.allclose((mean[1] - mean[0], low[1] - low[0], high[1] - high[0]), 1.0)
-    assert np.array_equal(hierarchical_bootstrap(twins)[1], low)
 
 
 def test_what_cannot_be_an_interval_is_refused() -> None:
@@ -110,4 +124,4 @@ def test_what_cannot_be_an_interval_is_refused() -> None:
     with pytest.raises(ValueError, match="have one shape"):
         paired_difference(np.ones((3, 1)), np.ones((4, 1)))
     with pytest.raises(ValueError, match="for each seed"):
-        hierarchical_bootstrap([])
+        over_seeds([])

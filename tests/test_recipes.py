@@ -141,6 +141,9 @@ def test_files_that_are_no_recipes(data: Path) -> None:
     (data / "recipes" / "torn.toml").write_text(TOML[:-5])
     with pytest.raises(ValueError, match="not valid TOML"):
         load_recipe("torn")
+    (data / "recipes" / "My_recipe.toml").write_text(TOML)
+    with pytest.raises(ValueError, match=r"rename .*My_recipe\.toml to my-recipe\.toml"):
+        load_recipe("My_recipe")
     (data / "recipes" / "other.toml").write_text('name = "another"\n' + TOML)
     with pytest.raises(ValueError, match="calls itself 'another'"):
         load_recipe("other")

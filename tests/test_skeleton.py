@@ -161,17 +161,6 @@ def test_the_readmes_example_runs(repo: Path) -> None:
     assert done.stdout.strip() == "(1, 24, 24) (1, 24)"
 
 
-def test_the_readme_and_the_chapters_agree(repo: Path) -> None:
-    rows = re.findall(
-        r"^\| `(\d\d_\w+)` \| .+ \| (\d+) \|$", (repo / "README.md").read_text(), flags=re.MULTILINE
-    )
-    chapters = sorted((repo / "notebooks").glob("[0-9][0-9]_*.ipynb"))
-    assert [name for name, _ in rows] == [path.stem for path in chapters]
-    for (_, minutes), path in zip(rows, chapters, strict=True):
-        first = nbformat.read(path, as_version=4).cells[0].source
-        assert re.search(rf"\b{minutes} minutes\b", first), f"{path.name} does not say {minutes} minutes"
-
-
 def test_continuous_integration_runs_the_readmes_test_command(repo: Path) -> None:
     script = repo / ".ci" / "run"
     assert script.stat().st_mode & stat.S_IXUSR
@@ -210,16 +199,6 @@ def test_make_train_asks_which(repo: Path, tmp_path: Path) -> None:
 
 
 # ---- notebooks are kept without outputs
-
-
-def test_notebooks_hold_no_outputs(repo: Path) -> None:
-    books = sorted((repo / "notebooks").rglob("*.ipynb"))
-    assert books
-    for path in books:
-        book = json.loads(path.read_text())
-        assert "widgets" not in book["metadata"], f"{path.name} holds widgets' state: make strip"
-        for cell in book["cells"]:
-            assert not cell.get("outputs") and not cell.get("execution_count"), f"{path.name}: make strip"
 
 
 def test_the_hook_strips_outputs(repo: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from labkit.tasks.base import DEEPEST_EXTRA
 TASKS = [
     Depo(),
     Depo(nodes=8, hops=3, queries=5, window=4),
-    Depo(nodes=9, hops=4, queries=50, vary=True),
+    Depo(nodes=9, hops=4, queries=50),
     Rule110(width=7, steps=3),
     Rule110(width=6, steps=2, strings=3, queries=10),
     MQAR(),
@@ -243,7 +243,6 @@ def test_make_names_the_nearest_known(kind: str, params: dict[str, int], sentenc
         ("depo", {"nodes": 16.0}, TypeError, "nodes is 16.0; it should be a whole number"),
         ("depo", {"hops": 0}, ValueError, "hops is 0; it should be a whole number of at least 1"),
         ("depo", {"queries": True}, TypeError, "queries is True"),
-        ("depo", {"vary": 1}, TypeError, "vary is 1; it should be True or False"),
         ("depo", {"nodes": 6, "hops": 2, "window": 3}, ValueError, "should be even, so that no edge is cut"),
         ("depo", {"nodes": 6, "hops": 2, "window": 8}, ValueError, "divide the 12 tokens"),
         ("depo", {"nodes": 6, "hops": 2, "window": 24}, ValueError, "from 2 to 12"),

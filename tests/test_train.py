@@ -3,96 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_training import Lessons, card, half_done, recipe, run
 
 import labkit
 import labkit.train
 from labkit.models import SleepLM
 from labkit.recipes import Recipe
-from labkit.tasks import Batch, Depo, Task
-from labkit.train import train
-
-# Twelve steps in which passes, cycle sizes and the curriculum all change, saved after 4, 8 and 12.
-TINY: dict[str, dict[str, Any]] = {
-    "task": {"kind": "depo", "nodes": 8, "hops": 4, "queries": 3, "vary": True},
-    "model": {"dim": 16, "repeat": 1},
-    "training": {
-        "steps": 12,
-        "batch_size": 4,
-        "passes": [1, 3],
-        "warmup": 3,
-        "compile": False,
-        "checkpoint_every": 4,
-        "log_every": 1,
-    },
-    "curriculum": {"threshold": 0.05, "memory": 0.5},
-}
-
-
-def recipe(**changes: dict[str, Any]) -> Recipe:
-    """The tiny recipe with some keys of its tables changed; a whole other task replaces the task."""
-    tables = {table: {**values, **changes.get(table, {})} for table, values in TINY.items()}
-    if "kind" in changes.get("task", {}):
-        tables["task"] = changes["task"]
-    return Recipe.from_dict({"name": "tiny", "description": "for tests", "seeds": [0], **tables})
-
-
-def run(made: Recipe, folder: Path, seed: int = 0, **options: Any) -> Path:
-    return train(made, seed, folder, progress=False, **options)
-
-
-def card(path: Path) -> dict[str, Any]:
-    return json.loads(path.with_suffix(".json").read_text())
-
-
-def half_done(folder: Path, seed: int = 0) -> Path:
-    return folder / f".tiny-s{seed}.training"
-
-
-class Stopped(Exception):
-    """What stands for a kill inside the test's own process."""
+from labkit.train import compiler, train
 
 
 @pytest.fixture
 def lessons(monkeypatch: pytest.MonkeyPatch) -> Lessons:
     return Lessons(monkeypatch)
-
-
-class Lessons:
-    """Watches the lessons that a training draws, and can stop it when it asks for one more."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.depths: list[int] = []
-        self.stop_before: int | None = None
-        for kind in (Depo, labkit.tasks.MQAR):
-            monkeypatch.setattr(kind, "lesson", self._watched(kind.lesson))
-
-    def _watched(self, lesson: Callable[..., Batch]) -> Callable[..., Batch]:
-        def watched(task: Task, batch_size: int, generator: torch.Generator, depth: int) -> Batch:
-            if len(self.depths) + 1 == self.stop_before:
-                raise Stopped
-            self.depths.append(depth)
-            return lesson(task, batch_size, generator, depth)
-
-        return watched
-
-    def stopped(self, made: Recipe, folder: Path, before: int) -> None:
-        """Train until the lesson `before` (counted from this call) is asked for."""
-        self.depths, self.stop_before = [], before
-        with pytest.raises(Stopped):
-            run(made, folder)
-        self.depths, self.stop_before = [], None
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +156,7 @@ def test_a_killed_training_ends_bit_equal_to_an_unbroken_one(
     same_training(again, unbroken)
 
 
-COMPILER = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+COMPILER = compiler()
 
 
 @pytest.mark.slow
@@ -283,6 +214,33 @@ def test_another_recipe_does_not_go_on_with_a_half_done_training(tmp_path: Path,
     assert len(lessons.depths) == 24
 
 
+def test_a_finished_seed_is_left_as_it_is(tmp_path: Path, lessons: Lessons) -> None:
+    first = run(recipe(), tmp_path)
+    kept, trained = first.read_bytes(), len(lessons.depths)
+    assert run(recipe(), tmp_path) == first and len(lessons.depths) == trained
+    with pytest.raises(ValueError, match=r"another version of the recipe 'tiny'\. .*--no-resume"):
+        run(recipe(training={"muon_lr": 0.02}), tmp_path)
+    assert first.read_bytes() == kept and len(lessons.depths) == trained
+    run(recipe(training={"muon_lr": 0.02}), tmp_path, resume=False)
+    assert first.read_bytes() != kept
+
+
+@pytest.mark.parametrize("seed", [-1, 1_000_000, 0.5, True, "0"])
+def test_what_is_no_seed_is_told_before_any_work(tmp_path: Path, lessons: Lessons, seed: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="A seed must be a whole number from 0 to 999,999"):
+        run(recipe(), tmp_path, seed)
+    assert lessons.depths == [] and not list(tmp_path.iterdir())
+
+
+def test_without_a_compiler_nothing_is_compiled(
+    tmp_path: Path, lessons: Lessons, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ValueError, match=r"no C\+\+ compiler was found\. Install g\+\+"):
+        run(recipe(training={"compile": True}), tmp_path)
+    assert lessons.depths == []
+
+
 def test_a_damaged_half_done_training_is_refused(tmp_path: Path, unbroken: Path, lessons: Lessons) -> None:
     lessons.stopped(recipe(), tmp_path, 6)
     whole = half_done(tmp_path).read_bytes()
@@ -321,58 +279,3 @@ def test_a_learning_rate_beyond_reason_ends_in_a_sentence(tmp_path: Path) -> Non
     with pytest.raises(FloatingPointError, match=r"The loss of tiny is .*; lower muon_lr or adamw_lr"):
         run(wild, tmp_path)
     assert not (tmp_path / "tiny-s0.safetensors").exists()
-
-
-# ------------------------------------------------------------------------------------------- curriculum, passes
-
-
-def test_the_curriculum_goes_one_deeper_at_a_time_and_never_too_deep(tmp_path: Path, lessons: Lessons) -> None:
-    opened = card(run(recipe(), tmp_path))["metrics"]["opened"]
-    assert len(opened) > 2 and opened[0] == 0
-    assert lessons.depths == [sum(step <= i for step in opened) for i in range(12)]
-
-
-@pytest.mark.parametrize(
-    ("curriculum", "depths"),
-    [
-        ({"threshold": 1.0}, [1] * 12),
-        ({"threshold": 1.0, "start": 3}, [3] * 12),
-        ({"fixed": True}, [4] * 12),
-        ({"fixed": True, "threshold": 0.0}, [4] * 12),
-    ],
-    ids=str,
-)
-def test_a_curriculum_can_stand_still(
-    tmp_path: Path, lessons: Lessons, curriculum: dict[str, Any], depths: list[int]
-) -> None:
-    run(recipe(curriculum=curriculum), tmp_path)
-    assert lessons.depths == depths
-
-
-def test_the_running_accuracy_of_the_larger_passes_opens_the_next_depth(
-    tmp_path: Path, lessons: Lessons, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Were every answer right, the running accuracy after n counted batches would be 1 - memory^n."""
-    monkeypatch.setattr(labkit.train, "_share", lambda *_: 1.0)
-    drawn: list[int] = []
-    honest = SleepLM.forward
-
-    def watched(self: SleepLM, *args: Any, **options: Any) -> Any:
-        if len(drawn) < len(lessons.depths):  # not when operations are counted
-            drawn.append(options["passes"])
-        return honest(self, *args, **options)
-
-    monkeypatch.setattr(SleepLM, "forward", watched)
-    opened = card(run(recipe(curriculum={"threshold": 0.8}, training={"steps": 25}), tmp_path))["metrics"]["opened"]
-    assert set(drawn) == {1, 2, 3} and len(drawn) == 25
-    counted = [step for step, passes in enumerate(drawn, start=1) if passes >= 2]
-    assert opened == [0, counted[2], counted[5], counted[8]]  # 1 - 0.5^3 is the first above 0.8
-
-
-def test_the_running_accuracy_outlives_a_stop(
-    tmp_path: Path, lessons: Lessons, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(labkit.train, "_share", lambda *_: 1.0)
-    made = recipe(curriculum={"threshold": 0.8}, training={"passes": 1})
-    lessons.stopped(made, tmp_path, 6)  # saved after 4, one batch into depth 2
-    assert card(run(made, tmp_path))["metrics"]["opened"] == [0, 3, 6, 9]

@@ -14,8 +14,8 @@ from labkit.explore.mind import Sleeper
 from labkit.explore.panel import Panel
 from labkit.explore.panes import axes, panes
 from labkit.explore.reaching import EXAM
-from labkit.explore.stored import Stored, stored
-from labkit.recipes import list_recipes, load_recipe
+from labkit.explore.stored import Stored, rivals
+from labkit.recipes import list_recipes
 
 __all__ = ["PASSES", "WAYS", "ablate", "ablations", "table", "trained_so"]
 
@@ -49,10 +49,11 @@ def table(found: dict[str, Evaluation]) -> pd.DataFrame:
 def trained_so(sleeper: Sleeper) -> list[Stored]:
     """Stored rows of models that were also trained in one of these ways, on the sleeper's task."""
     found = []
-    for name in list_recipes():
-        recipe = load_recipe(name)
+    for rows in rivals(tuple(list_recipes())):
+        recipe = rows.recipe
+        assert recipe is not None  # its name was among the recipes
         changed = recipe.model.get("carry", "both") != "both" or not recipe.model.get("reinject", True)
-        if changed and recipe.make_task().params == sleeper.task.params and (rows := stored(name)) is not None:
+        if changed and recipe.make_task().params == sleeper.task.params:
             found.append(rows)
     return found
 

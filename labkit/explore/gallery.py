@@ -8,22 +8,12 @@ from typing import NamedTuple
 
 from labkit.explore import capacity, filling, kaczmarz, results, selfcheck
 from labkit.explore.panel import Panel
-from labkit.explore.pictures import write_pictures
+from labkit.explore.pictures import drawing_tools, write_pictures
 from labkit.explore.sleep_pictures import SLEEP
+from labkit.explore.sleeper import RIVALS
 from labkit.files import nearest
 
 __all__ = ["PICTURES", "Picture", "draw"]
-
-RIVALS = (
-    "depo-elastic",
-    "depo-n1",
-    "depo-n1-long",
-    "depo-n4",
-    "depo-deeper",
-    "depo-cache",
-    "depo-cache-loop",
-)
-
 
 class Picture(NamedTuple):
     """How to make a panel, and what its picture shows, in words that stay true when the numbers change."""
@@ -72,9 +62,9 @@ PICTURES: dict[str, Picture] = {
         "Share of right answers by hops for the model depo-elastic, one line for each number of sleep passes.",
     ),
     "depo-elastic-and-others": Picture(
-        lambda: results.side_by_side(RIVALS, "The elastic sleeper beside its rivals"),
-        "Share of right answers by hops for depo-elastic, the specialists, a deeper rival and two "
-        "transformers that keep their cache.",
+        lambda: results.side_by_side(("depo-elastic", *RIVALS), "The elastic sleeper beside its rivals"),
+        "Share of right answers by hops for depo-elastic and those of its rivals that were measured (specialists of "
+        "one N, a deeper model, transformers that keep their cache), one line each, named in the legend.",
     ),
     "depo-deep-by-passes": Picture(
         lambda: results.by_passes("depo-deep", "32 nodes, 16 hops, read after N sleep passes"),
@@ -100,11 +90,12 @@ def draw(names: Sequence[str] = (), to: str | Path | None = None) -> list[str]:
         to: a folder; notebooks/figures by default.
 
     Raises ValueError for an unknown name, FileNotFoundError for a named picture whose data is missing and
-    where there is no browser.
+    where there is no browser, ModuleNotFoundError where there is no playwright.
     """
     for name in names:
         if name not in PICTURES:
             raise ValueError(f"There is no picture {name!r}.{nearest(name, PICTURES)}")
+    drawing_tools()  # said at once if there are none: the panels themselves take minutes
     panels, told = [], []
     for name in names or PICTURES:
         try:

@@ -8,15 +8,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from labkit.checkpoints import list_checkpoints, load, task_of
 from labkit.contrasts import TASKS
-from labkit.evaluate import EXAM_SEEDS
+from labkit.evaluate import EXAM_SEEDS, asked
 from labkit.explore.mind import fall_asleep
-from labkit.models import SleepLM, SleepState
-from labkit.tasks import Exam, Task
+from labkit.models import SleepLM
+from labkit.tasks import Task
 
 __all__ = ["Fresh", "Grid", "share_by_depth", "share_by_place"]
 
@@ -29,19 +30,19 @@ class Fresh:
     """What one model answered on instances that were drawn for this move.
 
     Attributes:
-        correct: ``[n, Q]`` bool, each question asked alone from the slept state.
+        correct: ``[n, Q]`` uint8, each question asked alone from the slept state.
         depth: ``[Q]`` depth of each question.
         task: where the instances are from.
     """
 
-    correct: Tensor
-    depth: Tensor
+    correct: NDArray[np.uint8]
+    depth: NDArray[np.int64]
     task: Task
 
     @property
     def share(self) -> float:
         """The share of right answers over everything that was asked."""
-        return float(self.correct.double().mean())
+        return float(self.correct.mean())
 
 
 @dataclass
@@ -88,31 +89,27 @@ class Grid:
             self._models[task, size] = model, task_of(card)
         return self._models[task, size]
 
-    def fresh(self, task: str, size: int, passes: int) -> Fresh:
-        """Sleep `passes` times on instances never drawn before, then ask all there is, each question alone."""
-        model, asked = self.model(task, size)
+    def fresh(self, name: str, size: int, passes: int) -> Fresh:
+        """Sleep `passes` times on instances that this grid has not drawn before, then ask all there is, each alone.
+
+        Args:
+            name: of the task, "mqar" or "depo"; size: its K.
+        """
+        model, task = self.model(name, size)
         # beyond the seeds of training and of all stored exams
         generator = torch.Generator().manual_seed(2 * EXAM_SEEDS + next(self._draws))
-        exam = asked.questions(asked.exam(self.instances, generator).context)
+        exam = task.questions(task.exam(self.instances, generator).context)
         state = fall_asleep(model, exam.context, passes)
-        return Fresh(_answered(model, exam, state), exam.depth[0], asked)
-
-
-def _answered(model: SleepLM, exam: Exam, state: SleepState) -> Tensor:
-    """Which answers are right, ``[n, Q]`` bool: each question starts from its own copy of the state."""
-    n, asked = exam.answers.shape
-    rows = torch.arange(n).repeat_interleave(asked)
-    with torch.no_grad():
-        logits, _ = model.wake(exam.questions.flatten(0, 1), state.select(rows))
-    return (logits[:, -1].argmax(dim=-1) == exam.answers.flatten()).view(n, asked)
+        with torch.no_grad():
+            return Fresh(asked(model, exam, state), exam.depth[0].numpy(), task)
 
 
 def share_by_depth(fresh: Fresh) -> tuple[list[int], list[float]]:
     """Depths, and the share right at each."""
     depths = sorted(set(fresh.depth.tolist()))
-    return depths, [float(fresh.correct[:, fresh.depth == d].double().mean()) for d in depths]
+    return depths, [float(fresh.correct[:, fresh.depth == d].mean()) for d in depths]
 
 
 def share_by_place(fresh: Fresh) -> tuple[list[int], list[float]]:
     """Places 1, 2, ... of the questions, and the share right at each; in MQAR a pair's place in its context."""
-    return list(range(1, fresh.correct.shape[1] + 1)), fresh.correct.double().mean(dim=0).tolist()
+    return list(range(1, fresh.correct.shape[1] + 1)), fresh.correct.mean(axis=0).tolist()

@@ -19,7 +19,7 @@ _SYMBOLS = ("square", "diamond", "triangle-up", "x", "star", "pentagon")
 
 
 class Measures:
-    """The panes `first`, `first + 1` and `first + 2` of one row of `figure`.
+    """The three panes of a figure.
 
     Args:
         own: stored rows of the sleeper itself; others: of its rivals.
@@ -30,12 +30,11 @@ class Measures:
         self,
         figure: go.FigureWidget,
         sleeper: Sleeper,
-        row: int,
         own: Stored | None,
         others: Sequence[Stored],
         most: int,
     ) -> None:
-        self.figure, self.sleeper, self.row, self.own = figure, sleeper, row, own
+        self.figure, self.sleeper, self.own = figure, sleeper, own
         self.most = most
         self._likely()
         self._by_depth(others)
@@ -47,10 +46,10 @@ class Measures:
         self.visited = []
         names = [self.sleeper.label(answer, text) for answer in self.sleeper.answers]
         axes(
-            self.figure, (self.row, 1), x="answer", y="probability", x_names=names,
+            self.figure, (1, 1), x="answer", y="probability", x_names=names,
             x_range=(-0.6, len(names) - 0.4), y_range=(0, 1.15),
         )  # fmt: skip
-        self.figure.update_xaxes(tickfont_size=10, row=self.row, col=1)
+        self.figure.update_xaxes(tickfont_size=10, row=1, col=1)
 
     def show(self, mind: Mind, passes: int, question: int, guess: int) -> None:
         """Draw what one sleep of `passes` passes led to."""
@@ -74,14 +73,14 @@ class Measures:
         answers = range(len(self.sleeper.answers))
         bar = {"color": style.tint(style.ROLES["model"], 0.6), "line": {"color": style.ROLES["model"], "width": 1}}
         self._bars = stack(
-            self.figure, (self.row, 1),
+            self.figure, (1, 1),
             go.Bar(
                 x=style.column(answers), y=style.column([0] * len(answers)), marker=bar, name="probability",
                 showlegend=False,
             ),
         )  # fmt: skip
         self._target = stack(
-            self.figure, (self.row, 1),
+            self.figure, (1, 1),
             go.Scatter(
                 mode="markers", name="truth", showlegend=False,
                 marker={"symbol": "triangle-down", "size": 13, "color": style.ROLES["truth"]},
@@ -89,13 +88,13 @@ class Measures:
         )  # fmt: skip
 
     def _by_depth(self, others: Sequence[Stored]) -> None:
-        task, pane = self.sleeper.task, (self.row, 2)
+        task, pane = self.sleeper.task, (1, 2)
         depths = range(1, task.max_depth + 1)
         axes(
             self.figure, pane, x=self.sleeper.deeper, y="right answers (share)",
             x_range=(0.5, task.max_depth + 0.5), y_range=(-0.04, 1.06),
         )  # fmt: skip
-        self.figure.update_xaxes(dtick=1 if task.max_depth <= 10 else 2, row=self.row, col=2)
+        self.figure.update_xaxes(dtick=1 if task.max_depth <= 10 else 2, row=1, col=2)
         floor = style.column([task.floor(depth) for depth in depths])
         self._line("floor: no memory of it", depths, floor, colour=style.ROLES["floor"], dash="dot", mode="lines")
         looks = list(zip(others, style.CYCLE[1:], _DASHES, _SYMBOLS, strict=False))
@@ -113,10 +112,10 @@ class Measures:
         self._guess = stack(
             self.figure, pane, go.Scatter(y=style.column([-0.04, 1.06]), mode="lines", line=guess, name="your guess")
         )
-        self.figure.add_hline(ENOUGH, line={"color": style.GREY, "width": 1}, row=self.row, col=2)
+        self.figure.add_hline(ENOUGH, line={"color": style.GREY, "width": 1}, row=1, col=2)
 
     def _costs(self) -> None:
-        pane = (self.row, 3)
+        pane = (1, 3)
         axes(
             self.figure, pane, x="sleep passes N", y="time (ms)", x_range=(-0.5, self.most + 0.5),
             y_range=(-0.7, 3), type="log", dtick=1,
@@ -149,4 +148,4 @@ class Measures:
     ) -> go.Scatter:
         look = {"line": {"color": colour, "dash": dash, "width": width}, "marker": {"symbol": symbol, "size": 8}}
         trace = go.Scatter(x=style.column(x), y=style.column(y), name=name, mode=mode, **look)
-        return stack(self.figure, (self.row, 2), trace)
+        return stack(self.figure, (1, 2), trace)

@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
-from labkit.budget import CPU_KERNELS
+from labkit.budget import sleep_flops
 from labkit.checkpoints import load, task_of
 from labkit.evaluate import EXAM_SEEDS
 from labkit.models import SleepLM, SleepState
@@ -213,11 +212,7 @@ class Sleeper:
 
     def pass_flops(self, context: Tensor) -> int:
         """FLOPs of one pass over a context ``[C]``, counted on the real call; N passes cost N times as many."""
-        state = self.model.init_state(1)
-        with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=CPU_KERNELS) as counter:
-            for window in context[None].split(self.model.config.window, dim=1):
-                state = self.model.sleep(window, state, 1)
-        return int(counter.get_total_flops())
+        return sleep_flops(self.model, context, 1)
 
 
 def _edges(edges: list[tuple[int, int]]) -> str:

@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from plotly.offline import get_plotlyjs
 from labkit.explore.panel import Panel
 from labkit.files import write_text
 
-__all__ = ["browser", "compose", "folder", "write_pictures"]
+__all__ = ["browser", "compose", "drawing_tools", "folder", "write_pictures"]
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 LINE, MARGIN = 20, 12  # pixels
@@ -59,6 +59,18 @@ def browser() -> str:
     )
 
 
+def drawing_tools() -> tuple[Callable[[], Any], str]:
+    """Playwright's entry and the browser's path.
+
+    Raises FileNotFoundError without a browser, ModuleNotFoundError without playwright, both in a sentence.
+    """
+    try:
+        from playwright.sync_api import sync_playwright
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError("Pictures need playwright; run `pip install -e '.[dev]'`.") from None
+    return sync_playwright, browser()
+
+
 def write_pictures(panels: Iterable[Panel], to: str | Path | None = None) -> list[Path]:
     """Draw panels as they stand, each into ``<to>/<name>.svg``; returns the files.
 
@@ -67,13 +79,10 @@ def write_pictures(panels: Iterable[Panel], to: str | Path | None = None) -> lis
 
     Raises FileNotFoundError without a browser, ModuleNotFoundError without playwright, both in a sentence.
     """
-    try:
-        from playwright.sync_api import sync_playwright
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError("Pictures need playwright; run `pip install -e '.[dev]'`.") from None
+    play_with, program = drawing_tools()
     place, written = Path(to) if to is not None else folder(), []
-    with sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path=browser(), args=["--no-sandbox", "--disable-gpu"])
+    with play_with() as play:
+        chromium = play.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
         page = chromium.new_page()
         page.set_content("<html><body></body></html>")
         page.add_script_tag(content=get_plotlyjs())

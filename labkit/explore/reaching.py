@@ -11,7 +11,7 @@ from labkit.evaluate import Evaluation, evaluate
 from labkit.explore import style
 from labkit.explore.mind import ENOUGH, Sleeper, reach
 from labkit.explore.panel import Panel, choice
-from labkit.explore.stored import Stored, stored
+from labkit.explore.stored import Stored, seeds_of, stored
 from labkit.intervals import Interval, paired_difference
 
 __all__ = ["FAR", "LOSS", "WITHIN", "beyond", "measure", "oversleeping", "reach_by_passes", "reaches"]
@@ -72,9 +72,14 @@ def reach_by_passes(sleeper: Sleeper, evaluation: Evaluation) -> Panel:
     style.line(fig, "measured now", list(found), list(found.values()), colour=style.ROLES["model"], marker_size=11)
     rows = stored(sleeper.name)
     if rows is not None:
-        there = [(p, reach(rows.at(p).share)) for p in rows.passes if p <= most]
+        there = [
+            (passes, reach(part.sort_values("depth")["accuracy"].to_numpy()))
+            for seed in rows.each.values()
+            for passes, part in seed.groupby("passes")
+            if passes <= most
+        ]
         style.line(
-            fig, f"stored, {rows.seeds} seed{'s' * (rows.seeds > 1)}", *zip(*there, strict=True),
+            fig, f"stored, {'each of ' * (rows.seeds > 1)}{seeds_of(rows)}", *zip(*there, strict=True),
             colour=style.PALETTE["sky"], mode="markers", marker_symbol="circle-open", marker_size=16,
             marker_line_width=2,
         )  # fmt: skip
@@ -107,7 +112,8 @@ def beyond(sleeper: Sleeper, evaluation: Evaluation) -> Panel:
     fig.update_xaxes(tickvals=np.log2(ticks), ticktext=[str(t) for t in ticks])
     n = [p for p in evaluation.passes if p > 0]
     rows = stored(sleeper.name)
-    since = max(p for p in n if sleeper.trained is None or p <= sleeper.trained[1])
+    trained_most = sleeper.trained[1] if sleeper.trained else n[0]
+    since = max((p for p in n if p <= trained_most), default=n[0])
     changes = oversleeping(evaluation, since)
     worst = min(changes, key=lambda depth: changes[depth].value)
     colours = (style.PALETTE["green"], style.PALETTE["orange"], style.ROLES["model"])
@@ -118,18 +124,28 @@ def beyond(sleeper: Sleeper, evaluation: Evaluation) -> Panel:
         if rows is not None:
             here = rows.rows[(rows.rows["depth"] == depth) & (rows.rows["passes"] > 0)].sort_values("passes")
             x = np.log2(here["passes"])
-            style.band(fig, f"{words}, stored", x, here["low"], here["high"], colour=colour)
+            name = f"{words}, stored, {seeds_of(rows)}"
+            style.band(fig, name, x, here["low"], here["high"], colour=colour)
             look: dict[str, Any] = {"colour": colour, "dash": "dot", "marker_symbol": "circle-open"}
-            style.line(fig, f"{words}, stored", x, here["accuracy"], **look)
+            style.line(fig, name, x, here["accuracy"], **look)
     if sleeper.trained:
         end = np.log2([sleeper.trained[1]] * 2)
         style.line(fig, "end of training's N", end, [0, 1], colour=style.GREY, dash="dash", markers=False)
 
-    falls = {depth: change for depth, change in changes.items() if change.high < -LOSS}
-    listed = ", ".join(f"{d}: {c.value:+.2f} [{c.low:+.2f}, {c.high:+.2f}]" for d, c in falls.items())
-    verdict = f"it oversleeps, by {sleeper.deeper} {listed}" if falls else "no fall beyond what chance explains"
-    told = f"N = {n[-1]} against N = {since}, the most it was trained with: {verdict}."
+    most_of = ", the most it was trained with" if sleeper.trained and since == sleeper.trained[1] else ""
+    told = f"N = {n[-1]} against N = {since}{most_of}: {_falls(changes, sleeper.deeper)}."
     return Panel("beyond", lambda: told, controls=[], figures=[fig], source=_source(sleeper, evaluation, rows))
+
+
+def _falls(changes: dict[int, Interval], deeper: str) -> str:
+    """What these changes by depth say about oversleeping, in words."""
+    falls = {depth: change for depth, change in changes.items() if change.high < 0}
+    listed = ", ".join(f"{d}: {c.value:+.2f} [{c.low:+.2f}, {c.high:+.2f}]" for d, c in falls.items())
+    if any(change.high < -LOSS for change in falls.values()):
+        return f"it oversleeps, by {deeper} {listed}"
+    if falls:
+        return f"it loses a little, by {deeper} {listed}, and none of it is surely more than {LOSS}"
+    return "no fall is seen: every 95% interval holds 0 or lies above"
 
 
 def _source(sleeper: Sleeper, evaluation: Evaluation, rows: Stored | None) -> str:

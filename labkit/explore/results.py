@@ -8,7 +8,7 @@ from plotly.colors import sample_colorscale
 
 from labkit.explore import style
 from labkit.explore.panel import Panel
-from labkit.explore.stored import Stored, rivals, stored
+from labkit.explore.stored import Stored, behind, rivals, stored
 
 __all__ = ["by_passes", "side_by_side"]
 
@@ -114,16 +114,14 @@ def _floor(fig: style.go.FigureWidget, found: Stored) -> None:
 
 
 def _panel(name: str, fig: style.go.FigureWidget, told: str, found: Sequence[Stored]) -> Panel:
-    n, seeds = int(found[0].rows["n"].iloc[0]), found[0].seeds
-    files = ", ".join(one.file for one in found)
+    files = ", ".join(f"{one.file} ({behind(one)})" for one in found)
     return Panel(
         name,
         lambda: told,
         controls=[],
         figures=[fig],
-        source=f"Stored: {files}, each written by `labkit evaluate <name> --all-seeds`; "
-        f"{seeds} seed{'s' * (seeds > 1)}, {n:,} unseen instances together, every question asked alone. "
-        "Shaded: 95% intervals over seeds and instances.",
+        source=f"Stored: {files}; made by `labkit evaluate <name> --all-seeds` on unseen instances, every question "
+        "asked alone. Shaded: 95% intervals, over seeds where there are several, else over instances.",
     )
 
 

@@ -8,7 +8,7 @@ from importlib import metadata
 import numpy as np
 import torch
 
-from labkit.checkpoints import versions
+from labkit.machine import versions
 
 __all__ = ["setup"]
 

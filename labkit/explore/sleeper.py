@@ -14,8 +14,9 @@ from labkit.explore.mind import Mind, Sleeper, read_mind
 from labkit.explore.mindmap import MindMap
 from labkit.explore.panel import Panel, note, slider
 from labkit.explore.panes import panes
-from labkit.explore.stored import Stored, stored
+from labkit.explore.stored import Stored, seeds_of, stored
 from labkit.explore.stored import rivals as with_rows
+from labkit.recipes import list_recipes
 from labkit.tasks import Depo, Rule110
 
 __all__ = ["RIVALS", "Explorer", "explore"]
@@ -55,7 +56,7 @@ class Explorer(Panel):
             height=400, gap=0.08,
         )  # fmt: skip
         self._map = MindMap(sleeper)
-        self._measures = Measures(self.below, sleeper, 1, own, others, most)
+        self._measures = Measures(self.below, sleeper, own, others, most)
         controls = [self.typed, self.column, self.depth, self.guess, self.passes]
         super().__init__(
             f"mind-{noun}", self._look, controls=controls, figures=[[self._map.left, self._map.right], self.below],
@@ -145,7 +146,7 @@ class Explorer(Panel):
     def _origin(self, rows: list[Stored]) -> str:
         name, seed = self.sleeper.name, self.sleeper.seed
         live = f"Live: {name}, seed {seed}, run at every move on what you typed; times are this computer's, now."
-        files = ", ".join(f"{one.file} ({one.seeds} seed{'s' * (one.seeds > 1)})" for one in rows)
+        files = ", ".join(f"{one.file} ({seeds_of(one)})" for one in rows)
         return f"{live} Stored rows: {files or 'none yet'}."
 
 
@@ -159,5 +160,6 @@ def explore(checkpoint: str, seed: int = 0, rivals: tuple[str, ...] = ()) -> Pan
     try:
         sleeper = Sleeper.load(checkpoint, seed)
     except FileNotFoundError as missing:
-        return note(f"<b>Nothing to explore here.</b> {html.escape(str(missing))} Train it: labkit train {checkpoint}.")
+        remedy = f" Train it: labkit train {checkpoint} --seed {seed}." if checkpoint in list_recipes() else ""
+        return note(f"<b>Nothing to explore here.</b> {html.escape(str(missing))}{remedy}")
     return Explorer(sleeper, rivals)

@@ -13,7 +13,7 @@ from labkit import results
 from labkit.files import data_dir
 from labkit.recipes import Recipe, load_recipe
 
-__all__ = ["Curve", "Stored", "named", "rivals", "stored"]
+__all__ = ["Curve", "Stored", "behind", "named", "rivals", "seeds_of", "stored"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,15 +34,20 @@ class Stored:
     Attributes:
         name: the checkpoint; file: ``data/results/<name>.csv``.
         rows: one for every N and depth (see `labkit.results.table`).
-        seeds: how many seeds stand behind them.
+        each: the rows of each seed by itself.
         recipe: what it was trained by, or None where there is no such recipe.
     """
 
     name: str
     file: str
     rows: pd.DataFrame
-    seeds: int
+    each: dict[int, pd.DataFrame]
     recipe: Recipe | None
+
+    @property
+    def seeds(self) -> int:
+        """How many seeds stand behind the rows."""
+        return len(self.each)
 
     @property
     def passes(self) -> list[int]:
@@ -75,14 +80,24 @@ def stored(name: str) -> Stored | None:
     if not path.is_file():
         return None
     rows = results.read(path)
-    seeds = [seed for seed in rows["seed"].unique() if seed != results.POOLED]
-    rows = rows[rows["seed"] == (results.POOLED if len(seeds) > 1 else seeds[0])]
-    return Stored(name, named(path), rows, len(seeds), _recipe(name))
+    each = {int(seed): part for seed, part in rows.groupby("seed") if seed != results.POOLED}
+    rows = rows[rows["seed"] == results.POOLED] if len(each) > 1 else next(iter(each.values()))
+    return Stored(name, named(path), rows, each, _recipe(name))
 
 
 def rivals(names: tuple[str, ...]) -> list[Stored]:
     """Those of `names` that have rows, in the same order."""
     return [found for found in map(stored, names) if found is not None]
+
+
+def behind(one: Stored) -> str:
+    """How many seeds and instances stand behind the rows, in words."""
+    return f"{seeds_of(one)}, {int(one.rows['n'].iloc[0]):,} instances"
+
+
+def seeds_of(one: Stored) -> str:
+    """How many seeds stand behind the rows, in words."""
+    return f"{one.seeds} seed{'s' * (one.seeds > 1)}"
 
 
 def named(path: Path) -> str:

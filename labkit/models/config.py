@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from math import inf
 from typing import Any
 
 BLOCKS = ("attention", "delta")
@@ -46,6 +47,8 @@ class SleepConfig:
     carry: str = "both"
 
     def __post_init__(self) -> None:
+        if isinstance(self.pattern, str) or not isinstance(self.pattern, list | tuple):
+            raise ValueError(f"pattern must be a list of names out of {BLOCKS}, but it is {self.pattern!r}.")
         object.__setattr__(self, "pattern", tuple(self.pattern))
         for name in ("vocab", "window", "dim", "heads", "repeat", "conv", "key_dim", "value_dim"):
             value = getattr(self, name)
@@ -66,6 +69,10 @@ class SleepConfig:
             raise ValueError(f"eviction must be one of {EVICTIONS}, but it is {self.eviction!r}.")
         if self.carry not in CARRIES:
             raise ValueError(f"carry must be one of {CARRIES}, but it is {self.carry!r}.")
+        if not isinstance(self.reinject, bool):
+            raise ValueError(f"reinject must be True or False, but it is {self.reinject!r}.")
+        if isinstance(self.mlp_ratio, bool) or not isinstance(self.mlp_ratio, int | float) or self.mlp_ratio == inf:
+            raise ValueError(f"mlp_ratio must be a finite number, but it is {self.mlp_ratio!r}.")
         if not self.mlp_ratio * self.dim >= 1:
             raise ValueError(f"mlp_ratio={self.mlp_ratio!r} leaves the hidden layer empty; take 2.0, say.")
 

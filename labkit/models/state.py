@@ -67,8 +67,12 @@ class SleepState:
         return sum(t.numel() * t.element_size() for t in self._named().values())
 
     def save(self, path: str | Path) -> None:
-        """Write the state as safetensors, beside `path` first and then in its place."""
+        """Write the state as safetensors, beside `path` first and then in its place; its folder is made if need be.
+
+        Raises OSError where nothing can be written.
+        """
         path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(path.name + ".part")
         tensors = {name: t.detach().contiguous() for name, t in self._named().items()}
         header = {"format": FORMAT, "position": str(self.position), "batch_size": str(self.batch_size)}

@@ -265,7 +265,7 @@ class Task(ABC):
         """
         self._check_draw("batch_size", batch_size, generator)
         whole("depth", depth, 1, self.max_depth)
-        context = self._lesson_contexts(batch_size, generator, depth)
+        context = self._contexts(batch_size, generator, held_out=False)
         return self._sequences(context, depth, DEEPEST_EXTRA, generator)
 
     def exam(self, n: int, generator: torch.Generator, depths: Sequence[int] | None = None) -> Exam:
@@ -316,10 +316,6 @@ class Task(ABC):
                 f"generator is {generator!r}; it should be a torch.Generator on the CPU, "
                 "for example torch.Generator().manual_seed(0)."
             )
-
-    def _lesson_contexts(self, n: int, generator: torch.Generator, depth: int) -> Tensor:
-        """Training contexts for a lesson; a task whose contexts vary in size overrides this."""
-        return self._contexts(n, generator, held_out=False)
 
     def _examine(self, exam: Exam, generator: torch.Generator) -> Exam:
         """Which of all questions an exam asks; a task that does not ask them all overrides this."""

@@ -71,21 +71,15 @@ class Depo(Task):
         queries: questions per training sequence.
         window: tokens per window; even and a divisor of 2 * nodes. By default one window holds the
             whole graph.
-        vary: let lessons vary the cycle. Half of the lessons then use all nodes; the other half draw one size
-            m for the batch, evenly from 2 * depth to nodes - 1 (of these only those that fill whole windows,
-            if the graph takes more than one), and a random subset of m nodes. Batches and exams always use
-            all nodes.
 
     Raises:
-        TypeError: a parameter is not a whole number (vary: not a bool).
+        TypeError: a parameter is not a whole number.
         ValueError: a parameter is out of range.
     """
 
     name = "depo"
 
-    def __init__(
-        self, nodes: int = 16, hops: int = 8, queries: int = 8, window: int | None = None, vary: bool = False
-    ) -> None:
+    def __init__(self, nodes: int = 16, hops: int = 8, queries: int = 8, window: int | None = None) -> None:
         whole("nodes", nodes, 2)
         whole("hops", hops, 1)
         whole("queries", queries, 1)
@@ -94,10 +88,8 @@ class Depo(Task):
                 f"nodes is {nodes} and hops is {hops}, but on {nodes} nodes in a cycle {hops} hops are "
                 f"no deeper than {nodes // 2}; use at least {2 * hops} nodes or at most {nodes // 2} hops."
             )
-        if not isinstance(vary, bool):
-            raise TypeError(f"vary is {vary!r}; it should be True or False.")
         window = whole_windows(window, 2 * nodes, "edge")
-        params = {"nodes": nodes, "hops": hops, "queries": queries, "window": window, "vary": vary}
+        params = {"nodes": nodes, "hops": hops, "queries": queries, "window": window}
         super().__init__(
             params=params,
             vocab=nodes + hops,
@@ -106,7 +98,7 @@ class Depo(Task):
             context=2 * nodes,
             queries=queries,
         )
-        self.nodes, self.hops, self.vary = nodes, hops, vary
+        self.nodes, self.hops = nodes, hops
 
     def chance(self, depth: int) -> float:
         """1 / nodes: any node could be the answer."""
@@ -227,10 +219,8 @@ class Depo(Task):
 
     def _contexts(self, n: int, generator: torch.Generator, *, held_out: bool) -> Tensor:
         if self.nodes not in SPLIT:
-            return self._cycles(n, self.nodes, generator)
-        return draw_split(
-            n, lambda m: self._cycles(m, self.nodes, generator), self.held_out, from_held_out=held_out
-        )
+            return self._cycles(n, generator)
+        return draw_split(n, lambda m: self._cycles(m, generator), self.held_out, from_held_out=held_out)
 
     def held_out(self, context: Tensor) -> Tensor:
         """Which contexts [n, 2 * nodes] are of cycles that exams draw from and training never shows: bool [n]."""
@@ -238,19 +228,11 @@ class Depo(Task):
         digits = np.arange(self.nodes, dtype=np.uint64) * np.uint64(4)  # a node takes four bits: at most 12 there are
         return kept_back((successor << digits).sum(axis=1, dtype=np.uint64), self.nodes)
 
-    def _lesson_contexts(self, n: int, generator: torch.Generator, depth: int) -> Tensor:
-        if not self.vary or torch.rand((), generator=generator) < 0.5:
-            return self._contexts(n, generator, held_out=False)
-        step = 1 if self.window == 2 * self.nodes else self.window // 2
-        sizes = [m for m in range(2 * depth, self.nodes) if m % step == 0] or [self.nodes]
-        size = sizes[int(torch.randint(len(sizes), (), generator=generator))]
-        return self._cycles(n, size, generator)
-
-    def _cycles(self, n: int, size: int, generator: torch.Generator) -> Tensor:
-        """n random cycles [n, 2 * size] over random nodes, edges in random order."""
-        # The first `size` nodes of a random order of all, walked in that order, are a random cycle.
-        walk = torch.rand(n, self.nodes, generator=generator).argsort(dim=1, stable=True)[:, :size]
-        order = torch.rand(n, size, generator=generator).argsort(dim=1, stable=True)
+    def _cycles(self, n: int, generator: torch.Generator) -> Tensor:
+        """n random cycles [n, 2 * nodes], edges in random order."""
+        # A random order of the nodes, walked in that order, is a random cycle.
+        walk = torch.rand(n, self.nodes, generator=generator).argsort(dim=1, stable=True)
+        order = torch.rand(n, self.nodes, generator=generator).argsort(dim=1, stable=True)
         edges = torch.stack([walk, walk.roll(-1, dims=1)], dim=-1)
         return edges.gather(1, order.unsqueeze(-1).expand(-1, -1, 2)).flatten(1)
 

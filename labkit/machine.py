@@ -1,0 +1,39 @@
+"""What numbers and timings depend on: versions, and the machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from labkit import __version__
+
+__all__ = ["machine", "versions"]
+
+
+def versions() -> dict[str, str]:
+    """Versions of what numbers depend on: Python, torch, numpy, labkit."""
+    return {
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "labkit": __version__,
+    }
+
+
+def machine() -> dict[str, str | int | float]:
+    """What timings depend on: the processor, its cores, the threads torch may use, and how busy it was just now."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
+    return {"processor": _processor(), "cores": os.cpu_count() or 1, "threads": torch.get_num_threads(), "load": load}
+
+
+def _processor() -> str:
+    table = Path("/proc/cpuinfo")
+    if table.is_file():
+        for line in table.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
