@@ -21,8 +21,11 @@ __all__ = ["EXAM_SEEDS", "PASSES", "Evaluation", "asked", "evaluate"]
 
 PASSES = (0, 1, 2, 4, 8, 16)
 
-EXAM_SEEDS = 1_000_000_000
-"""Exam s is drawn from generator seed EXAM_SEEDS + s. Training keeps below, so that exams are unseen."""
+EXAM_SEEDS = 1_100_000_000
+"""Exam s is drawn from generator seed EXAM_SEEDS + s. Training keeps below, so that exams are unseen.
+
+While the recipes were chosen exams were drawn from 1,000,000,000 on; what is reported was asked since.
+"""
 
 ROOM = 64 * 2**20  # bytes for the tensors alive at once; larger chunks were no faster on a CPU
 ALIVE = 32  # about how many tensors [rows, tokens, dim] a pass holds at its fullest
