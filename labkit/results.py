@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -80,12 +82,15 @@ def store(evaluations: Sequence[Evaluation], path: str | Path) -> pd.DataFrame:
 def read(path: str | Path) -> pd.DataFrame:
     """A stored table, in which `seed` is text, since one of its values is "all".
 
-    Raises FileNotFoundError when there is none.
+    Raises FileNotFoundError when there is none, ValueError when the file is something else.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"There are no results at {path}; `labkit evaluate` makes them.")
     types = {"seed": str, "weights": str, "previous": "Int64", "exam": "Int64"}
-    return pd.read_csv(path, dtype=types)
+    rows = pd.read_csv(path, dtype=types)
+    if missing := {"checkpoint", "seed", "passes", "depth", *SHARE} - set(rows.columns):
+        raise ValueError(f"{path} is no table of `labkit evaluate`: it has no column {min(missing)!r}.")
+    return rows
 
 
 def load_answers(path: str | Path) -> dict[str, NDArray[Any]]:
@@ -93,8 +98,11 @@ def load_answers(path: str | Path) -> dict[str, NDArray[Any]]:
     path = Path(path).with_suffix(".npz")
     if not path.is_file():
         raise FileNotFoundError(f"There are no answers at {path}; `labkit evaluate` makes them.")
-    with np.load(path, allow_pickle=False) as file:
-        return {key: file[key] for key in file.files}
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
+    except (BadZipFile, ValueError, EOFError, zlib.error) as damage:
+        raise ValueError(f"{path} is damaged ({damage}); make it again with `labkit evaluate`.") from None
 
 
 def report(rows: pd.DataFrame) -> str:

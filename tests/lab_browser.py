@@ -3,9 +3,9 @@
     with Lab(notebooks=[REPO / "notebooks" / "02_sleep.ipynb"], data=REPO / "data") as lab:
         with lab.open("02_sleep.ipynb") as page:
             page.run_all()
-            before = page.figure("mind")
-            milliseconds = page.press("passes", "ArrowRight", moves=30, figures=["mind"])
-            after = page.figure("mind")
+            before = page.figure("mind-graph")
+            milliseconds = page.press("sleep passes N, graph", "ArrowRight", moves=30, figures=["mind-graph"])
+            after = page.figure("mind-graph")
             assert page.problems() == []
 
 The server works on a copy of the notebooks and the data, with settings of its own: a test may edit either,

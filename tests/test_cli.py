@@ -179,6 +179,18 @@ def test_damaged_files_are_told_before_any_work(data: Path, run: Run) -> None:
     )
 
 
+def test_damaged_results_are_told(data: Path, run: Run) -> None:
+    assert run("evaluate tiny --passes 0 1 --n 10").exit_code == 0
+    answers = data / "results" / "tiny-s0.npz"
+    whole = answers.read_bytes()
+    for damage in (b"", b"not a zip", whole[: len(whole) // 2], whole[:200] + bytes(99) + whole[299:]):
+        answers.write_bytes(damage)
+        with pytest.raises(ValueError, match=r"tiny-s0\.npz is damaged .*make it again with `labkit evaluate`"):
+            results.load_answers(answers)
+    (data / "results" / "tiny-s0.csv").write_text("a,b\n1,2\n")
+    refused(run("evaluate tiny --passes 0 1 --n 10"), "is no table of `labkit evaluate`: it has no column")
+
+
 def test_train_then_evaluate(data: Path, run: Run) -> None:
     untrained = [load("tiny", seed)[0].head.weight for seed in (0, 1)]
     refused(run("train tiny --seed 1 --quiet"), r"another version of the recipe 'tiny'.*--no-resume")  # 0 of 4 steps

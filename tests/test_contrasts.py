@@ -178,7 +178,8 @@ def test_the_stored_contrast_is_that_of_the_stored_answers() -> None:
     folder = data_dir() / "results"
     grid = contrasts.grid_files(folder)
     if not (folder / contrasts.FILE).is_file():
-        assert not all(grid.values()), "the grid is evaluated: run `labkit contrast`"
+        common = set(grid["mqar"]) & set(grid["depo"])
+        assert len(common) < 2, "the grid is evaluated: run `labkit contrast`"
         return
     stored, fresh = contrasts.read(folder), contrasts.contrast(folder)
     assert stored["weights"] == fresh["weights"]

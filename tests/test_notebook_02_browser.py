@@ -19,7 +19,7 @@ from labkit.explore.mindmap import shades
 from lab_browser import Lab
 from lab_page import LabPage
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("browser"), pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 #: The lab's aim is 100 ms and its limit 200 ms at the 95th percentile, measured by `python tests/measure_slider.py` on
 #: a machine that does nothing else. A test machine does, so here only this is held: the figure follows the hand.

@@ -13,7 +13,7 @@ from labkit.explore import filling, kaczmarz
 
 from lab_browser import Lab
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("explore-browser")]
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -89,7 +89,7 @@ def fills_up(size: int = 16, most: int = 48, start: int = 8, seed: int = 0) -> P
         states = {"delta rule": delta_memory(k, v), "plain sum": summed_memory(k, v)}
         counts = recalled_so_far(k, v)
         with memory.batch_update():
-            cells.z = style.heat_values(states["delta rule"])
+            cells.z = style.column(states["delta rule"])
         with read.batch_update():
             for name, state in states.items():
                 errors = (k @ state - v).norm(dim=-1)

@@ -95,7 +95,7 @@ class Panel:
         self.figures: dict[str, go.FigureWidget] = {fig.layout.meta: fig for row in rows for fig in row}
         #: names of the figures, row by row
         self.rows: list[list[str]] = [[fig.layout.meta for fig in row] for row in rows]
-        self.sentence, self.moves = "", 0
+        self.sentence = ""
         self._told = note()
         origin = note(f"<small>{html.escape(source)}</small>")
         self.move()  # before the box, which announces the figures to the browser: as they are by then
@@ -110,7 +110,6 @@ class Panel:
         except Exception as error:
             self._told.value = f"<b>This went wrong:</b> {html.escape(f'{type(error).__name__}: {error}')}"
             raise
-        self.moves += 1
         self._told.value = html.escape(self.sentence)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:

@@ -17,29 +17,21 @@ def panes(
     name: str,
     titles: Sequence[str],
     *,
-    widths: Sequence[float] | None = None,
-    rows: int = 1,
     width: int = 950,
     height: int = 360,
     gap: float = 0.07,
-    row_gap: float = 0.2,
     **layout: Any,
 ) -> go.FigureWidget:
-    """An empty figure of ``len(titles)`` panes in the lab's style, filled row by row.
+    """An empty figure of ``len(titles)`` panes side by side, in the lab's style.
 
     Args:
         name: what tests and `labkit figures` call it (``layout.meta``).
         titles: one for each pane, in a few words.
-        widths: shares of the columns.
-        gap, row_gap: between panes, as a share of the figure.
+        gap: between panes, as a share of the figure.
         layout: anything else for plotly's layout.
     """
-    columns = len(titles) // rows
     fig = LiveFigure()
-    fig.set_subplots(
-        rows, columns, subplot_titles=list(titles), column_widths=list(widths) if widths else None,
-        horizontal_spacing=gap, vertical_spacing=row_gap,
-    )  # fmt: skip
+    fig.set_subplots(1, len(titles), subplot_titles=list(titles), horizontal_spacing=gap)
     fig.update_layout(template=style.TEMPLATE, meta=name, width=width, height=height, **layout)
     fig.update_annotations(font_size=14)
     fig.update_xaxes(ticklabeloverflow="allow")  # else every redraw measures every label, which takes long

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import html
 import json
-import os
 import re
-import shutil
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -22,12 +20,12 @@ import ipywidgets as W
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from labkit.explore import browser
 from labkit.explore.panel import Panel
 from labkit.files import write_text
 
-__all__ = ["browser", "compose", "drawing_tools", "folder", "write_pictures"]
+__all__ = ["compose", "drawing_tools", "folder", "write_pictures"]
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 LINE, MARGIN = 20, 12  # pixels
 DRAW = """async figure => {
   const place = document.createElement('div');
@@ -46,19 +44,6 @@ def folder() -> Path:
     return Path(__file__).resolve().parents[2] / "notebooks" / "figures"
 
 
-def browser() -> str:
-    """The Chromium or Chrome to draw with: ``$CHROMIUM`` or a usual name. FileNotFoundError where there is
-    none.
-    """
-    asked = os.environ.get("CHROMIUM")
-    for name in [asked] if asked else BROWSERS:
-        if path := shutil.which(name):
-            return path
-    raise FileNotFoundError(
-        "Pictures are drawn by Chromium, and none was found; install it, or set CHROMIUM to its path."
-    )
-
-
 def drawing_tools() -> tuple[Callable[[], Any], str]:
     """Playwright's entry and the browser's path.
 
@@ -68,7 +53,11 @@ def drawing_tools() -> tuple[Callable[[], Any], str]:
         from playwright.sync_api import sync_playwright
     except ModuleNotFoundError:
         raise ModuleNotFoundError("Pictures need playwright; run `pip install -e '.[dev]'`.") from None
-    return sync_playwright, browser()
+    if (program := browser.find()) is None:
+        raise FileNotFoundError(
+            "Pictures are drawn by Chromium, and none was found; install it, or set CHROMIUM to its path."
+        )
+    return sync_playwright, program
 
 
 def write_pictures(panels: Iterable[Panel], to: str | Path | None = None) -> list[Path]:

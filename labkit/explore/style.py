@@ -33,7 +33,6 @@ __all__ = [
     "column",
     "figure",
     "heat",
-    "heat_values",
     "line",
     "tint",
 ]
@@ -199,11 +198,6 @@ def band(fig: go.Figure, name: str, x: Numbers = (), low: Numbers = (), high: Nu
     return fig.data[-1]
 
 
-def heat_values(z: Numbers) -> NDArray[np.float32]:
-    """The z of a trace that `heat` made, for a new matrix of the same shape."""
-    return column(z)
-
-
 def heat(
     fig: go.Figure,
     z: Tensor | NDArray[Any],
@@ -212,27 +206,23 @@ def heat(
     high: float,
     scale: str = SHARES,
     bar: str = "",
-    x: Sequence[float] | None = None,
-    y: Sequence[float] | None = None,
     **trace: Any,
 ) -> Any:
-    """Add a matrix as coloured cells; returns its trace. Update it with ``trace.z = heat_values(new)``.
+    """Add a matrix as coloured cells; returns its trace. Update it with ``trace.z = column(new)``.
 
     Args:
-        z: ``[rows, columns]``; row i is drawn at y[i], column j at x[j] (their numbers 0, 1, ... by default).
+        z: ``[rows, columns]``; row i is drawn at i, column j at j.
         low, high: what the ends of the colour scale stand for; fixed, so that a colour keeps its meaning.
         bar: title of the colour bar; without one there is no bar.
     """
     rows, columns = z.shape
-    across, down = np.meshgrid(
-        np.arange(columns) if x is None else np.asarray(x), np.arange(rows) if y is None else np.asarray(y)
-    )
+    across, down = np.meshgrid(np.arange(columns), np.arange(rows))
     shown = {"showscale": bool(bar), "colorbar": {"title": {"text": bar, "side": "right"}, "thickness": 12}}
     fig.add_trace(
         go.Heatmap(
             x=column(across),
             y=column(down),
-            z=heat_values(z),
+            z=column(z),
             zmin=low,
             zmax=high,
             colorscale=scale,

@@ -103,7 +103,10 @@ class SleepLM(nn.Module):
         return self._cleared(state) if final is None else final
 
     def sleep_steps(self, tokens: Tensor, state: SleepState, passes: int) -> Iterator[SleepState]:
-        """The states that ``sleep(tokens, state, n)`` would leave, for n = 1, 2, ..., `passes`, in one go."""
+        """The states that ``sleep(tokens, state, n)`` would leave, for n = 1, 2, ..., `passes`, in one go.
+
+        Args and errors are those of `sleep`; the errors come with the first state that is asked for.
+        """
         _whole_number("passes", passes, at_least=0)
         self._check(tokens, state)
         if tokens.shape[1] > self.config.window:

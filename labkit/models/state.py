@@ -57,7 +57,11 @@ class SleepState:
         return self.map(lambda t: t.to(*args, **kwargs))  # type: ignore[call-overload]
 
     def select(self, rows: Tensor) -> SleepState:
-        """The state of the given rows of the batch, in that order; a row may be taken more than once."""
+        """The state of the given rows of the batch, in that order; a row may be taken more than once.
+
+        Args:
+            rows: ``[n]`` int64, each from 0 to ``batch_size - 1`` (else torch raises an IndexError).
+        """
         chosen = self.map(lambda t: t.index_select(0, rows))
         return SleepState(chosen.fast, chosen.cache, chosen.tails, self.position, int(rows.numel()))
 
