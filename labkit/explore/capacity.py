@@ -222,7 +222,7 @@ def _stored(found: dict[str, Any]) -> str:
         return f"{origin}; not there yet."
     return (
         f"{origin}; {len(found['seeds'])} seeds, {found['n']:,} unseen instances each; "
-        "95% intervals over seeds and instances."
+        "95% intervals over seeds."
     )
 
 
