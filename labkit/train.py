@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -140,13 +141,17 @@ def _finished(recipe: Recipe, seed: int, folder: Path) -> Path:
     """The path of the checkpoint that lies there, if this recipe made it to its last step."""
     card = read_card(recipe.name, seed, folder)
     path = folder / f"{recipe.name}-s{seed}.safetensors"
-    theirs = Recipe.from_dict(card.get("recipe", {}), where=f"The recipe in the card of {path}")
-    if theirs != recipe or card.get("steps") != recipe.training.steps:
+    if not _same(card.get("recipe", {}), recipe, path) or card.get("steps") != recipe.training.steps:
         raise ValueError(
             f"{path} was trained by another version of the recipe {recipe.name!r}. Give another --folder, move the "
             "file away, or train with --no-resume to replace it."
         )
     return path
+
+
+def _same(kept: dict[str, Any], recipe: Recipe, path: Path) -> bool:
+    """Whether a file was written under this recipe; keys that the file does not know yet have their defaults."""
+    return Recipe.from_dict(kept, where=f"The recipe in {path}") == recipe
 
 
 def make_optimisers(model: nn.Module, settings: Training) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
@@ -296,7 +301,7 @@ def _restore(
             kept = {name: file.get_tensor(name) for name in file.keys()}
     except SafetensorError as error:
         raise ValueError(f"{path} is not whole ({error}). Remove it, or train with --no-resume.") from error
-    if json.loads(header["recipe"]) != recipe.to_dict():
+    if not _same(json.loads(header["recipe"]), recipe, path):
         raise ValueError(
             f"{path} is a half-done training of another version of the recipe {recipe.name!r}. Remove the file to "
             "begin anew, or train with --no-resume; or restore the recipe it was begun with."

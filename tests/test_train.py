@@ -241,6 +241,16 @@ def test_without_a_compiler_nothing_is_compiled(
     assert lessons.depths == []
 
 
+def test_a_half_done_training_from_before_a_key_was_known_goes_on(
+    tmp_path: Path, unbroken: Path, lessons: Lessons, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as before:
+        before.setattr(Recipe, "to_dict", lambda self: self.model_dump(mode="json", exclude_defaults=True))
+        lessons.stopped(recipe(), tmp_path, 6)
+    same_training(run(recipe(), tmp_path), unbroken)
+    assert len(lessons.depths) == 8
+
+
 def test_a_damaged_half_done_training_is_refused(tmp_path: Path, unbroken: Path, lessons: Lessons) -> None:
     lessons.stopped(recipe(), tmp_path, 6)
     whole = half_done(tmp_path).read_bytes()
