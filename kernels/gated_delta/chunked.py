@@ -38,7 +38,8 @@ def chunked_gated_delta_rule(
     length = q.shape[1]
     if length == 0:
         return torch.zeros_like(v).to(out_dtype), state
-    size = min(chunk_size, length)
+    chunks = -(-length // chunk_size)
+    size = -(-length // chunks)  # as even as can be: 65 tokens are 33 and 32, not 64 and 1
     q, k, v, g, beta = (_split(t, size) for t in (q, k, v, g, beta))  # [B, H, n, C, ...]
 
     # Decay between two tokens of a chunk. The sum runs in float64 because its terms may differ by many orders.
