@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
+from typer.testing import CliRunner
 
 from labkit import speed
+from labkit.cli import app
 from labkit.recipes import Recipe
 
 TINY = {
@@ -35,3 +40,20 @@ def test_a_wrong_step_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "_prepared", broken)
     with pytest.raises(ArithmeticError, match="a wrong step is not timed"):
         speed.measure(Recipe.from_dict(TINY), passes=(1,), repeats=3, compiled=(False,))
+
+
+def test_fewer_than_two_repeats_are_refused() -> None:
+    with pytest.raises(ValueError, match="repeats must be at least 2"):
+        speed.measure(Recipe.from_dict(TINY), repeats=1)
+
+
+def test_the_command_stores_what_was_timed_and_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = speed.measure(Recipe.from_dict(TINY), passes=(2,), repeats=2, compiled=(False,))
+    monkeypatch.setattr(speed, "measure", lambda recipe, passes: rows if passes == (2,) else [])
+    path = tmp_path / "speed.json"
+    done = CliRunner().invoke(app, ["speed", "depo-n1", "--passes", "2", "--out", str(path)])
+    assert done.exit_code == 0, done.output
+    found = json.loads(path.read_text())
+    assert found["command"] == "labkit speed depo-n1 --passes 2" and len(found["rows"]) == 4
+    assert found["machine"]["cores"] >= 1 and found["machine"]["processor"] and "torch" in found["versions"]
+    assert found["rows"][0]["ratio"] == 1.0 and found["rows"][0]["compiled"] is False
