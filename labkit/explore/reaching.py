@@ -106,7 +106,7 @@ def beyond(sleeper: Sleeper, evaluation: Evaluation) -> Panel:
     most, deepest = max(evaluation.passes), max(evaluation.depths)
     fig = style.figure(
         "beyond", "Beyond the passes it was trained with", x="sleep passes N", y="right answers (share)",
-        x_range=(-0.1, np.log2(most) + 0.1), y_range=(-0.03, 1.03), width=760, height=420, margin_b=110,
+        x_range=(-0.1, np.log2(most) + 0.1), y_range=(-0.03, 1.03), width=760, height=450, margin_b=140,
     )  # fmt: skip
     ticks = [2**i for i in range(int(np.log2(most)) + 1)]
     fig.update_xaxes(tickvals=np.log2(ticks), ticktext=[str(t) for t in ticks])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from plotly.colors import sample_colorscale
 
@@ -17,7 +18,9 @@ UNIT = {"depo": "hops", "rule110": "steps of the automaton", "mqar": "depth"}
 
 
 def by_passes(name: str, title: str) -> Panel:
-    """Share right by depth, one line for each N that was evaluated: light for few passes, dark for many.
+    """Share right by depth, one line for each N up to the most that was trained: light for few passes, dark for many.
+
+    With several seeds the line is their mean, and each has a thin line of its own; one seed has its intervals.
 
     Args:
         name: of a checkpoint; its rows are data/results/<name>.csv.
@@ -27,11 +30,17 @@ def by_passes(name: str, title: str) -> Panel:
     """
     found = _needed(name)
     fig = _figure(f"{name}-by-passes", title, found)
-    last = max(1, len(found.passes) - 1)
-    for i, passes in enumerate(found.passes):
+    most = found.recipe.training.passes_range[1] if found.recipe is not None else found.passes[-1]
+    shown = [passes for passes in found.passes if passes <= most]
+    for i, passes in enumerate(shown):
         rows = found.rows[found.rows["passes"] == passes].sort_values("depth")
-        colour = _hex(sample_colorscale(style.SHARES, 0.15 + 0.85 * i / last)[0])
-        style.band(fig, f"N = {passes}", rows["depth"], rows["low"], rows["high"], colour=colour)
+        colour = _hex(sample_colorscale(style.SHARES, 0.15 + 0.85 * i / max(1, len(shown) - 1))[0])
+        if found.seeds == 1:
+            style.band(fig, f"N = {passes}", rows["depth"], rows["low"], rows["high"], colour=colour)
+        for part in found.each.values() if found.seeds > 1 else ():
+            own = part[part["passes"] == passes].sort_values("depth")
+            thin: dict[str, Any] = {"line_width": 1, "opacity": 0.6, "showlegend": False, "markers": False}
+            style.line(fig, f"N = {passes}", own["depth"], own["accuracy"], colour=colour, **thin)
         style.line(
             fig,
             f"N = {passes}",
@@ -41,12 +50,13 @@ def by_passes(name: str, title: str) -> Panel:
             marker_symbol=SYMBOLS[i % len(SYMBOLS)],
         )
     _floor(fig, found)
-    first, most = found.at(found.passes[0]), found.at(found.passes[-1])
+    first, final = found.at(shown[0]), found.at(shown[-1])
     told = (
-        f"{name} at depth {most.depth[-1]}: {first.share[-1]:.2f} right after {first.passes} passes, "
-        f"{most.share[-1]:.2f} after {most.passes}."
+        f"{name} at depth {final.depth[-1]}: {first.share[-1]:.2f} right after {first.passes} passes, "
+        f"{final.share[-1]:.2f} after {final.passes}."
     )
-    return _panel(f"{name}-by-passes", fig, told, [found])
+    drawn = "Thin: each seed by itself." if found.seeds > 1 else "Shaded: 95% intervals over instances."
+    return _panel(f"{name}-by-passes", fig, told, [found], drawn)
 
 
 def side_by_side(names: Sequence[str], title: str) -> Panel:
@@ -73,7 +83,8 @@ def side_by_side(names: Sequence[str], title: str) -> Panel:
             )
     _floor(fig, found[0])
     told = f"{', '.join(one.name for one in found)}, each at the passes it was trained with."
-    return _panel(f"{names[0]}-and-others", fig, told, found)
+    drawn = "Shaded: 95% intervals, over seeds where there are several, else over instances."
+    return _panel(f"{names[0]}-and-others", fig, told, found, drawn)
 
 
 def _needed(name: str) -> Stored:
@@ -94,9 +105,9 @@ def _figure(name: str, title: str, found: Stored) -> style.go.FigureWidget:
         y_range=(-0.03, 1.03),
         x_range=(depths.min() - 0.3, depths.max() + 0.3),
         width=760,
-        height=420,
+        height=450,
         xaxis_dtick=1,
-        margin_b=110,
+        margin_b=140,
     )
 
 
@@ -113,7 +124,7 @@ def _floor(fig: style.go.FigureWidget, found: Stored) -> None:
     )
 
 
-def _panel(name: str, fig: style.go.FigureWidget, told: str, found: Sequence[Stored]) -> Panel:
+def _panel(name: str, fig: style.go.FigureWidget, told: str, found: Sequence[Stored], drawn: str) -> Panel:
     files = ", ".join(f"{one.file} ({behind(one)})" for one in found)
     return Panel(
         name,
@@ -121,7 +132,7 @@ def _panel(name: str, fig: style.go.FigureWidget, told: str, found: Sequence[Sto
         controls=[],
         figures=[fig],
         source=f"Stored: {files}; made by `labkit evaluate <name> --all-seeds` on unseen instances, every question "
-        "asked alone. Shaded: 95% intervals, over seeds where there are several, else over instances.",
+        f"asked alone. {drawn}",
     )
 
 

@@ -189,7 +189,7 @@ def band(fig: go.Figure, name: str, x: Numbers = (), low: Numbers = (), high: Nu
             name=name,
             fill="toself",
             fillcolor=tint(colour, 0.18),
-            line={"width": 0},
+            line={"width": 0, "simplify": False},  # else plotly moves the outline by some pixels
             mode="lines",
             hoverinfo="skip",
             showlegend=False,
