@@ -169,11 +169,10 @@ def test_figures_of_stored_rows_show_the_rows(data: Path) -> None:
     panel = shown.by_passes("grid-depo-8", "Title")
     rows = results.read(data / "results" / "grid-depo-8.csv")
     for passes in (1, 2, 4):
-        line = next(
-            t for t in panel.figures["grid-depo-8-by-passes"].data if t.name == f"N = {passes}" and t.fill is None
-        )
-        wanted = rows[(rows["seed"] == "all") & (rows["passes"] == passes)].sort_values("depth")
-        assert np.allclose(line.y, wanted["accuracy"], atol=1e-6)
+        drawn = [t.y for t in panel.figures["grid-depo-8-by-passes"].data if t.name == f"N = {passes}"]
+        for seed, y in zip(("0", "1", "all"), drawn, strict=True):  # each seed's thin line, then their mean
+            wanted = rows[(rows["seed"] == seed) & (rows["passes"] == passes)].sort_values("depth")
+            assert np.allclose(y, wanted["accuracy"], atol=1e-6)
     assert "data/results/grid-depo-8.csv" in panel.source and "2 seeds" in panel.source
     both = shown.side_by_side(["grid-depo-8", "grid-depo-nowhere", "grid-depo-4"], "Title")
     assert "grid-depo-8, grid-depo-4" in both.sentence
