@@ -29,8 +29,8 @@ from labkit.models import SleepConfig, SleepLM
 
 __all__ = [
     "FORMAT",
+    "SEEDS",
     "check_seed",
-    "data_dir",
     "list_checkpoints",
     "load",
     "read_card",

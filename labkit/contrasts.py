@@ -86,9 +86,10 @@ def contrast(folder: str | Path | None = None) -> dict[str, Any]:
     wanted = _wanted(common, trained)
     weights = np.array([[w.get(cell, 0.0) for w in wanted.values()] for cell in cells])
     values = [np.stack([_shares(answers[t, k], s, p) for t, k, p in cells], axis=1) for s in range(len(seeds))]
-    most = np.array([1.0] * (len(cells) + len(wanted) - 1) + [4.0])  # shares and effects, then the interaction
-    least = np.where(np.arange(len(most)) < len(cells), 0.0, -most)
     over = over_seeds([np.concatenate([v, v @ weights], axis=1) for v in values])
+    # No interval reaches beyond what can be: a share is 0 to 1, an effect -1 to 1, the interaction sums four effects.
+    least = [0.0] * len(cells) + [-1.0] * (len(wanted) - 1) + [-4.0]
+    most = [1.0] * (len(cells) + len(wanted) - 1) + [4.0]
     numbers = [np.clip(x, least, most) for x in over]
     found = [dict(zip(("value", "low", "high"), map(float, x), strict=True)) for x in zip(*numbers, strict=True)]
     told = dict(zip(wanted, found[len(cells) :], strict=True))

@@ -25,9 +25,9 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> dict[str, str | int | float]:
-    """What timings depend on: the processor, its cores, the threads torch may use, and how busy it was just now."""
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
-    return {"processor": _processor(), "cores": os.cpu_count() or 1, "threads": torch.get_num_threads(), "load": load}
+    """What timings depend on: the processor, its cores, the threads torch may use, and the load, where it is told."""
+    load = {"load": os.getloadavg()[0]} if hasattr(os, "getloadavg") else {}
+    return {"processor": _processor(), "cores": os.cpu_count() or 1, "threads": torch.get_num_threads(), **load}
 
 
 def _processor() -> str:

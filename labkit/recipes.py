@@ -34,6 +34,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from labkit import tasks
+from labkit.checkpoints import SEEDS
 from labkit.files import NAME, data_dir, nearest
 from labkit.models import SleepConfig
 
@@ -47,7 +48,7 @@ Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Below1 = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
-Seed = Annotated[int, Field(ge=0, lt=1_000_000)]  # evaluation draws from seeds beyond these
+Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
 
 
 class Training(BaseModel):

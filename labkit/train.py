@@ -23,8 +23,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm.auto import tqdm
 
 from labkit import budget
-from labkit.checkpoints import check_seed, data_dir, list_checkpoints, read_card, save_checkpoint
-from labkit.files import write_beside
+from labkit.checkpoints import check_seed, list_checkpoints, read_card, save_checkpoint
+from labkit.files import data_dir, write_beside
 from labkit.models import Output, SleepLM
 from labkit.recipes import Recipe, Training
 from labkit.tasks import Batch, Task
@@ -82,7 +82,7 @@ def train(
     task = recipe.make_task()
     settings = recipe.training
     folder = Path(folder) if folder is not None else data_dir() / "checkpoints"
-    if resume and (recipe.name, seed) in (list_checkpoints(folder) if folder.is_dir() else ()):
+    if resume and folder.is_dir() and (recipe.name, seed) in list_checkpoints(folder):
         return _finished(recipe, seed, folder)
     if settings.compile and not compiler():
         raise ValueError(

@@ -15,6 +15,7 @@ from labkit.files import nearest
 
 __all__ = ["PICTURES", "Picture", "draw"]
 
+
 class Picture(NamedTuple):
     """How to make a panel, and what its picture shows, in words that stay true when the numbers change."""
 
