@@ -33,14 +33,15 @@ INSTALL = """() => {
     return all.find(g => g.layout?.meta === name) ?? all.find(g => lab.title(g).includes(name));
   };
   // After a redraw the picture is in the page; the next animation frame is when it can be seen.
+  // The page is searched here only, so that counting takes no time from what is measured.
   lab.watch = name => {
     const gd = lab.find(name);
-    if (!gd || lab.drawn.has(gd)) return Boolean(gd);
-    lab.drawn.set(gd, []);
-    gd.on('plotly_afterplot', () => requestAnimationFrame(() => lab.drawn.get(gd).push(performance.now())));
-    return true;
+    if (lab.drawn.get(name)?.gd === gd) return;
+    const frames = [];
+    lab.drawn.set(name, {gd, frames});
+    gd.on('plotly_afterplot', () => requestAnimationFrame(() => frames.push(performance.now())));
   };
-  lab.count = name => lab.drawn.get(lab.find(name)).length;
+  lab.frames = name => lab.drawn.get(name).frames;
 }"""
 
 BARRIER = """async () => {
@@ -170,11 +171,11 @@ class LabPage:
         handle.focus()
         taken: list[float] = []
         for _ in range(moves):
-            before = self.page.evaluate("names => names.map(window.__lab.count)", names)
+            before = self.page.evaluate("names => names.map(n => window.__lab.frames(n).length)", names)
             self.page.keyboard.press(key)
             try:
                 self.page.wait_for_function(
-                    "([names, before]) => names.every((n, i) => window.__lab.count(n) > before[i])",
+                    "([names, before]) => names.every((n, i) => window.__lab.frames(n).length > before[i])",
                     arg=[names, before],
                     timeout=seconds * 1000,
                 )
@@ -188,7 +189,7 @@ class LabPage:
                 taken.append(
                     self.page.evaluate(
                         """([names, before]) => { const lab = window.__lab;
-                          const frames = names.map((n, i) => lab.drawn.get(lab.find(n))[before[i]]);
+                          const frames = names.map((n, i) => lab.frames(n)[before[i]]);
                           return Math.max(...frames) - lab.keys.at(-1); }""",
                         [names, before],
                     )
