@@ -182,16 +182,21 @@ def load(name: str, seed: int = 0, folder: str | Path | None = None) -> tuple[Sl
     try:
         model = SleepLM(SleepConfig(**card["config"]))
     except (ValueError, TypeError) as mistake:
-        raise ValueError(f"The config in the card of {path} cannot be used: {mistake} {REMEDY}") from None
+        why = str(mistake).rstrip(".")
+        raise ValueError(f"The config in the card of {path} cannot be used ({why}). {REMEDY}") from None
     _compare(path, weights, model.state_dict())
     model.load_state_dict(weights)
     return model.eval().requires_grad_(False), card
 
 
 def task_of(card: Mapping[str, Any]) -> tasks.Task:
-    """The task that a checkpoint's card names."""
+    """The task that a checkpoint's card names. Raises ValueError, in a sentence, where it names none."""
     params = dict(card["task"])
-    return tasks.make(params.pop("kind", None), **params)
+    try:
+        return tasks.make(params.pop("kind", None), **params)
+    except (TypeError, ValueError) as mistake:
+        name, why = f"{card.get('name')}-s{card.get('seed')}", str(mistake).rstrip(".")
+        raise ValueError(f"The task in the card of {name} cannot be used ({why}). {REMEDY}") from None
 
 
 def _compare(path: Path, weights: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> None:

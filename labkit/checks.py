@@ -22,8 +22,8 @@ LIMITS = {torch.float64: 1e-9, torch.float32: 1e-5}
 """The largest relative error that is promised, by the dtype of the inputs."""
 
 CHUNKS = (1, 16, 64, 128)
-LENGTHS = (0, 1, 15, 16, 17, 63, 64, 65, 127, 128, 129, 200)
-"""Nothing, one token, and one below, at and above every chunk size; 200 is ragged for all but chunk 1."""
+LENGTHS = (0, 1, 15, 16, 17, 63, 64, 65, 127, 128, 129, 200, 1000)
+"""Nothing, one token, and one below, at and above every chunk size; 200 and 1,000 are ragged for most of them."""
 
 CASES = {
     "random": "unit keys, betas from 0 to 2, slow and fast decay mixed",

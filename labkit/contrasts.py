@@ -7,14 +7,16 @@ effect of a knob is
     effect of K = share right at the largest K - share right at the smallest K, averaged over the N,
     effect of N = share right at the largest N - share right at N = 1, averaged over the K,
 
-with N within the trained range and the K that both tasks have. The interaction is a difference of
-differences,
+with N within the trained range and the K that both tasks have. That MQAR asks for size and Depo for passes
+says two things, one for each knob:
 
-    (effect of K - effect of N on MQAR) - (effect of K - effect of N on Depo),
+    lead of K = effect of K on MQAR - effect of K on Depo,
+    lead of N = effect of N on Depo - effect of N on MQAR.
 
-above zero if MQAR asks for size and Depo for passes. All of them are linear in the answers, so each instance
-has a value of its own, and `labkit.intervals.over_seeds` gives the intervals. A "seed" is all models of that
-seed with the exam of that number: within it everything is paired.
+Their sum is the interaction of task and knob. It can lie above zero with one of the two below, so `verdict`
+asks for both. All of them are linear in the answers, so each instance has a value of its own, and
+`labkit.intervals.over_seeds` gives the intervals. A "seed" is all models of that seed with the exam of that
+number: within it everything is paired.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +38,7 @@ from labkit.intervals import over_seeds
 __all__ = ["FILE", "KNOBS", "TASKS", "TRAINED", "contrast", "grid_files", "read", "verdict", "write"]
 
 FILE = "capacity-versus-compute.json"
-FORMAT = "labkit-contrast-1"
+FORMAT = "labkit-contrast-2"
 COMMAND = "labkit contrast"
 TASKS = ("mqar", "depo")
 KNOBS = ("K", "N")
@@ -44,6 +47,8 @@ TRAINED = 4
 
 Floats = NDArray[np.float64]
 Levels = list[int]
+#: How many effects these add up.
+_SUMS = {"lead": 2, "interaction": 4}
 
 
 def grid_files(folder: str | Path | None = None) -> dict[str, dict[int, Path]]:
@@ -62,8 +67,8 @@ def contrast(folder: str | Path | None = None) -> dict[str, Any]:
 
     Returns a dict that JSON can hold: `levels` (the K and N of the effects), `seeds`, `n` (instances for each
     seed and model), `files`, `weights`; `cells`, a list of task, K, N and an estimate; `effects[task][knob]`,
-    an estimate with `at`, the same effect at each single level of the other knob; `interaction`, an estimate
-    with `by_seed`. An estimate is value, low and high, the 95% interval.
+    an estimate with `at`, the same effect at each single level of the other knob; `leads[knob]`, an estimate;
+    `interaction`, an estimate with `by_seed`. An estimate is value, low and high, the 95% interval.
 
     Raises FileNotFoundError when fewer than two K were evaluated for both tasks, ValueError when the stored
     answers do not belong together.
@@ -87,9 +92,9 @@ def contrast(folder: str | Path | None = None) -> dict[str, Any]:
     weights = np.array([[w.get(cell, 0.0) for w in wanted.values()] for cell in cells])
     values = [np.stack([_shares(answers[t, k], s, p) for t, k, p in cells], axis=1) for s in range(len(seeds))]
     over = over_seeds([np.concatenate([v, v @ weights], axis=1) for v in values])
-    # No interval reaches beyond what can be: a share is 0 to 1, an effect -1 to 1, the interaction sums four effects.
-    least = [0.0] * len(cells) + [-1.0] * (len(wanted) - 1) + [-4.0]
-    most = [1.0] * (len(cells) + len(wanted) - 1) + [4.0]
+    # No interval reaches beyond what can be: a share is 0 to 1, an effect -1 to 1, and the rest are sums of effects.
+    most = [1.0] * len(cells) + [float(_SUMS.get(what, 1)) for what, _, _ in wanted]
+    least = [0.0] * len(cells) + [-x for x in most[len(cells) :]]
     numbers = [np.clip(x, least, most) for x in over]
     found = [dict(zip(("value", "low", "high"), map(float, x), strict=True)) for x in zip(*numbers, strict=True)]
     told = dict(zip(wanted, found[len(cells) :], strict=True))
@@ -109,6 +114,7 @@ def contrast(folder: str | Path | None = None) -> dict[str, Any]:
         "weights": {f"grid-{t}-{k}": [str(w)[:12] for w in a["weights"]] for (t, k), a in answers.items()},
         "cells": [{"task": t, "K": k, "N": p, **e} for (t, k, p), e in zip(cells, found, strict=False)],
         "effects": effects,
+        "leads": {knob: told["lead", knob, None] for knob in KNOBS},
         "interaction": {**told["interaction", "", None], "by_seed": last},
     }
 
@@ -136,14 +142,24 @@ def read(folder: str | Path | None = None) -> dict[str, Any]:
 
 
 def verdict(found: dict[str, Any]) -> str:
-    """One sentence: do the numbers support that MQAR asks for size and Depo for passes?"""
-    e = found["interaction"]
-    numbers = f"{e['value']:+.2f} [{e['low']:+.2f}, {e['high']:+.2f}]"
-    if e["low"] > 0:
-        return f"Supported: the interaction is {numbers}, and its whole 95% interval lies above zero."
-    if e["high"] < 0:
-        return f"Refuted: the interaction is {numbers}, and its whole 95% interval lies below zero."
-    return f"Undecided: the interaction is {numbers}, and its 95% interval holds zero."
+    """Do the numbers support that MQAR asks for size and Depo for passes? Both halves must hold.
+
+    Supported if both leads lie above zero with their whole 95% intervals, refuted if one lies below, else undecided.
+    """
+    size, passes = (found["leads"][knob] for knob in KNOBS)
+    told = (
+        f"a larger state helps MQAR more than Depo by {_with_ends(size)}, more passes help Depo more than MQAR by "
+        f"{_with_ends(passes)}; together, the interaction, {_with_ends(found['interaction'])}"
+    )
+    if size["low"] > 0 and passes["low"] > 0:
+        return f"Supported: {told}."
+    if size["high"] < 0 or passes["high"] < 0:
+        return f"Refuted: {told}."
+    return f"Undecided: {told}."
+
+
+def _with_ends(e: Mapping[str, float]) -> str:
+    return f"{e['value']:+.2f} [{e['low']:+.2f}, {e['high']:+.2f}]"
 
 
 def _other(knob: str) -> str:
@@ -160,8 +176,9 @@ def _wanted(ks: Levels, ns: Levels) -> dict[tuple[str, str, int | None], dict[tu
             out[task, knob, level] = weights
         for knob, levels in (("K", ns), ("N", ks)):
             out[task, knob, None] = _sum([(at[knob, x], 1 / len(levels)) for x in levels])
-    signs = {("mqar", "K"): 1, ("mqar", "N"): -1, ("depo", "K"): -1, ("depo", "N"): 1}
-    out["interaction", "", None] = _sum([(out[t, knob, None], float(s)) for (t, knob), s in signs.items()])
+    for knob, ahead, behind in (("K", "mqar", "depo"), ("N", "depo", "mqar")):
+        out["lead", knob, None] = _sum([(out[ahead, knob, None], 1.0), (out[behind, knob, None], -1.0)])
+    out["interaction", "", None] = _sum([(out["lead", knob, None], 1.0) for knob in KNOBS])
     return out
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from labkit.budget import question_flops, sleep_flops
 from labkit.models import SleepLM, SleepState

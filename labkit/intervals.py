@@ -60,7 +60,8 @@ def wilson(share: float, size: float) -> Interval:
     shrink = 1 + Z**2 / size
     centre = (share + Z**2 / (2 * size)) / shrink
     half = Z / shrink * np.sqrt(share * (1 - share) / size + Z**2 / (4 * size**2))
-    return Interval(float(share), float(max(0.0, centre - half)), float(min(1.0, centre + half)))
+    low, high = max(0.0, centre - half), min(1.0, centre + half)
+    return Interval(float(share), float(min(share, low)), float(max(share, high)))  # roundings must not leave it out
 
 
 def share_right(answers: NDArray[np.generic]) -> Interval:

@@ -245,6 +245,8 @@ def _sentence(mistake: Any) -> str:
     if mistake["type"] == "extra_forbidden":
         known = list((TABLES[table] if table else Recipe).model_fields)
         return f"Unknown key {key!r}{inside}.{nearest(key, known)} Known: {', '.join(known)}."
+    if mistake["type"] == "missing" and key.isdigit():  # an element of a list, not a key
+        return f"{place[-2]}{inside} needs more numbers: number {int(key) + 1} is missing."
     if mistake["type"] == "missing":
         return f"The key {key!r} is missing{inside}."
     name = place[1] if inside else key if len(place) < 2 else place[0]

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from labkit import budget
 from labkit.checkpoints import check_seed, list_checkpoints, read_card, save_checkpoint
@@ -295,17 +295,29 @@ def _restore(
     optimisers: tuple[torch.optim.Optimizer, ...],
     generator: torch.Generator,
 ) -> Progress:
+    again = "Remove the file to begin anew, or train with --no-resume"
     try:
         with safe_open(path, framework="pt") as file:
-            header = file.metadata()
+            header = file.metadata() or {}
             kept = {name: file.get_tensor(name) for name in file.keys()}
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not whole ({error}). Remove it, or train with --no-resume.") from error
-    if not _same(json.loads(header["recipe"]), recipe, path):
-        raise ValueError(
-            f"{path} is a half-done training of another version of the recipe {recipe.name!r}. Remove the file to "
-            "begin anew, or train with --no-resume; or restore the recipe it was begun with."
-        )
+        if not _same(json.loads(header["recipe"]), recipe, path):
+            raise ValueError(
+                f"{path} is a half-done training of another version of the recipe {recipe.name!r}. {again}; or restore "
+                "the recipe it was begun with."
+            )
+        _fill(kept, model, optimisers, generator)
+        return Progress(**json.loads(header["progress"]))
+    except (SafetensorError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is not whole ({' '.join(str(error).split())}). {again}.") from error
+
+
+def _fill(
+    kept: dict[str, Tensor],
+    model: nn.Module,
+    optimisers: tuple[torch.optim.Optimizer, ...],
+    generator: torch.Generator,
+) -> None:
+    """The other way round than `_tensors`."""
     model.load_state_dict({n.removeprefix("model."): t for n, t in kept.items() if n.startswith("model.")})
     generator.set_state(kept["generator"])
     for i, optimiser in enumerate(optimisers):
@@ -316,4 +328,3 @@ def _restore(
                 state.setdefault(int(parameter), {})[key] = value
         whole = optimiser.state_dict()
         optimiser.load_state_dict({"state": state, "param_groups": whole["param_groups"]})
-    return Progress(**json.loads(header["progress"]))

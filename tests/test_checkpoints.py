@@ -227,6 +227,12 @@ def test_a_kill_while_writing_leaves_the_old_checkpoint(
     assert torch.equal(load("tiny", 0, folder)[0].head.weight, a_model(3).head.weight)
 
 
+def test_a_task_that_cannot_be_made_is_told_in_a_sentence() -> None:
+    for task in ({"kind": "depo", "nodes": "16"}, {"kind": "depo", "edges": 3}, {"nodes": 16}):
+        with pytest.raises(ValueError, match=r"The task in the card of tiny-s0 cannot be used \(.*\)\. Restore both"):
+            task_of({"name": "tiny", "seed": 0, "task": task})
+
+
 def test_every_checkpoint_of_the_lab_loads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LABKIT_DATA", raising=False)
     found = list_checkpoints()

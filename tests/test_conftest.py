@@ -85,7 +85,7 @@ def test_the_browser_asked_for_is_taken(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("CHROMIUM", "none")
     assert chromium.find() is None
     monkeypatch.setenv("CHROMIUM", str(tmp_path / "missing"))
-    with pytest.raises(FileNotFoundError, match="there is no program; correct or unset it"):
+    with pytest.raises(FileNotFoundError, match="there is no program; correct or unset it\\."):
         chromium.find()
 
 

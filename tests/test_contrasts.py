@@ -87,7 +87,9 @@ def test_effects_and_interaction_are_differences_of_mean_shares(clear: Path) -> 
         assert [e["N"] for e in found["effects"][task]["K"]["at"]] == [1, 2, 4]
         assert np.isclose(found["effects"][task]["K"]["value"], plain[task][0])
         assert np.isclose(found["effects"][task]["N"]["value"], plain[task][1])
-    interaction = (plain["mqar"][0] - plain["mqar"][1]) - (plain["depo"][0] - plain["depo"][1])
+    leads = {"K": plain["mqar"][0] - plain["depo"][0], "N": plain["depo"][1] - plain["mqar"][1]}
+    assert all(np.isclose(found["leads"][knob]["value"], lead) for knob, lead in leads.items())
+    interaction = sum(leads.values())
     assert np.isclose(found["interaction"]["value"], interaction)
     assert np.isclose(np.mean(found["interaction"]["by_seed"]), interaction)
     for e in found["cells"]:
@@ -101,6 +103,7 @@ def test_effects_and_interaction_are_differences_of_mean_shares(clear: Path) -> 
     [
         (chances(0.6, 0.05, 0.1, 0.5), "Supported"),
         (chances(0.05, 0.6, 0.5, 0.1), "Refuted"),
+        (chances(0.6, 0.2, 0.0, 0.0), "Refuted"),  # the sum is far above zero, but half of the statement is false
         (chances(0.3, 0.3, 0.3, 0.3), "Undecided"),
     ],
 )

@@ -329,6 +329,13 @@ REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
         "chunk_size must be a whole number.*True",
     ),
     "chunk 8.0": (lambda x: {**x, "chunk_size": 8.0}, ValueError, r"chunk_size must be a whole number.*8\.0"),
+    "scale a word": (lambda x: {**x, "scale": "a"}, ValueError, "scale must be a finite number.*'a'"),
+    "scale NaN": (lambda x: {**x, "scale": float("nan")}, ValueError, "scale must be a finite number.*nan"),
+    "keys of nothing": (
+        lambda x: {**x, **{name: x[name][..., :0] for name in "qk"}, "initial_state": x["initial_state"][:, :, :0]},
+        ValueError,
+        "q and k must be at least 1 wide",
+    ),
     "backend": (
         lambda x: {**x, "backend": "chunk"},
         ValueError,

@@ -156,9 +156,22 @@ def test_a_damaged_state_file_is_refused_in_a_sentence(tmp_path: Path) -> None:
     refused(lambda: SleepState.load(path), ValueError, "was changed after it was saved")
     save_file(load_file(path), path)
     refused(lambda: SleepState.load(path), ValueError, "is not a saved sleep state: its format is None")
-    state.fast[0][1, 0, 0, 0] = math.nan
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_broken_state_is_neither_saved_nor_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    state, path = lived(built("sliding", torch.float32)), tmp_path / "state"
+    broken = state.clone()
+    broken.fast[0][1, 0, 0, 0] = value
     state.save(path)
-    refused(lambda: SleepState.load(path), ValueError, r"holds NaN in fast\.0")
+    refused(lambda: broken.save(path), ValueError, r"The state holds NaN or infinity in fast\.0")
+    same(SleepState.load(path), state, bits=True)  # what was there is still there
+    with monkeypatch.context() as unchecked:
+        unchecked.setattr("labkit.models.state._refuse_broken", lambda *_: None)
+        broken.save(path)
+    refused(lambda: SleepState.load(path), ValueError, r"holds NaN or infinity in fast\.0")
 
 
 def test_a_failed_save_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

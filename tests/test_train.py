@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from tiny_training import Lessons, card, half_done, recipe, run
 
 import labkit
@@ -256,7 +257,16 @@ def test_a_damaged_half_done_training_is_refused(tmp_path: Path, unbroken: Path,
     whole = half_done(tmp_path).read_bytes()
     for length in (0, 5, 200, len(whole) - 1):
         half_done(tmp_path).write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=r"is not whole .*Remove it, or train with --no-resume\."):
+        with pytest.raises(ValueError, match=r"is not whole .*Remove the file to begin anew, or train with --no-re"):
+            run(recipe(), tmp_path)
+    half_done(tmp_path).write_bytes(whole)
+    tensors = load_file(half_done(tmp_path))
+    with safe_open(half_done(tmp_path), framework="pt") as file:
+        header = file.metadata()
+    fewer = {name: t for name, t in tensors.items() if not name.startswith("model.head")}
+    for kept, told in ((tensors, None), (fewer, header), (tensors, {**header, "progress": "{\"next\": 1}"})):
+        save_file(kept, half_done(tmp_path), metadata=told)
+        with pytest.raises(ValueError, match=r"is not whole .*no-resume"):
             run(recipe(), tmp_path)
     half_done(tmp_path).write_bytes(whole)
     same_training(run(recipe(), tmp_path), unbroken)

@@ -50,7 +50,7 @@ def gated_delta_rule(
     Raises:
         TypeError, ValueError: a sentence naming the argument, what was expected and what came.
     """
-    check_inputs(q, k, v, g, beta, initial_state, chunk_size)
+    check_inputs(q, k, v, g, beta, initial_state, scale, chunk_size)
     if backend not in BACKENDS:
         raise ValueError(f"backend={backend!r} is not known; take one of {', '.join(BACKENDS)}.")
     if backend == "triton":

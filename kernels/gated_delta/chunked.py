@@ -16,9 +16,9 @@ from labkit.kernels.gated_delta.solve import solve_unit_lower
 # running sum of log-decays small enough that differences of it stay right to 1e-11.
 STRONGEST_DECAY = -800.0
 
-# Chunks up to here stay within 1e-5 of the float64 recurrence with the solve alone in float64, and take a quarter less
-# time in training for it; in longer ones too many roundings would add up.
-SHORT = 64
+# Chunks and texts of up to so many tokens stay within 1e-5 of the float64 recurrence with the solve alone in float64,
+# and take a quarter less time in training for it; in longer ones too many roundings would add up.
+SHORT_CHUNK, SHORT_TEXT = 64, 256
 
 
 def chunked_gated_delta_rule(
@@ -52,8 +52,8 @@ def chunked_gated_delta_rule(
 
     # Each token's error depends on the errors before it: a unit lower triangular system, solved by substitution.
     # It is solved in float64: on equal keys one rounding error of k . k would return at every token. In long chunks
-    # what is solved stays so until it is summed, where it cancels while its rounding does not.
-    wide = torch.float64 if size > SHORT else q.dtype
+    # and texts what is solved stays so until it is summed, where it cancels while its rounding does not.
+    wide = torch.float64 if size > SHORT_CHUNK or length > SHORT_TEXT else q.dtype
     written = beta[..., None] * k
     overlap = (written.double() @ k.double().mT * between).tril(-1)
     right = torch.cat([beta[..., None] * v, written * since_start], dim=-1).double()

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 
 def check_inputs(
-    q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, initial_state: Tensor | None, chunk_size: int
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    beta: Tensor,
+    initial_state: Tensor | None,
+    scale: float | None,
+    chunk_size: int,
 ) -> None:
     """Refuse wrong types, dtypes, shapes and devices with a sentence that names the argument.
 
@@ -28,6 +37,8 @@ def check_inputs(
         if tensor.ndim != 4:
             raise ValueError(f"{name} must have shape [B, T, H, D], but its shape is {list(tensor.shape)}.")
     batch, length, heads, width = q.shape
+    if width == 0:
+        raise ValueError("q and k must be at least 1 wide, but their last axis is empty.")
     expected = {
         "k": (batch, length, heads, width),
         "v": (batch, length, heads, v.shape[-1]),
@@ -41,6 +52,9 @@ def check_inputs(
                 f"{name} must have shape {list(shape)} to go with q of shape {list(q.shape)} and v of shape "
                 f"{list(v.shape)}, but its shape is {list(named[name].shape)}."
             )
+    number = isinstance(scale, int | float) and not isinstance(scale, bool)
+    if scale is not None and not (number and math.isfinite(scale)):
+        raise ValueError(f"scale must be a finite number, or None for K ** -0.5, but it is {scale!r}.")
     if isinstance(chunk_size, bool) or not isinstance(chunk_size, int) or not 1 <= chunk_size <= 128:
         raise ValueError(f"chunk_size must be a whole number from 1 to 128, but it is {chunk_size!r}.")
 

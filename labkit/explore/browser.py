@@ -26,7 +26,7 @@ def find() -> str | None:
     if asked:
         path = shutil.which(asked)
         if path is None:
-            raise FileNotFoundError(f"CHROMIUM is {asked!r}, where there is no program; correct or unset it")
+            raise FileNotFoundError(f"CHROMIUM is {asked!r}, where there is no program; correct or unset it.")
         return path
     for name in NAMES:
         if path := shutil.which(name):

@@ -31,9 +31,9 @@ PICTURES: dict[str, Picture] = {
     ),
     "memory-fills-up": Picture(
         filling.fills_up,
-        "Left, a coloured grid: a memory of 16 by 16 numbers that holds 8 pairs. Right, the error of "
-        "reading each pair back, oldest first: the delta rule has none for the newest pair, a plain sum has"
-        " some for every pair.",
+        "Left, a coloured grid: a memory of 16 by 16 numbers that holds 8 pairs. In the middle the error of reading "
+        "each pair back, oldest first: the delta rule has none for the newest pair, a plain sum has some for every "
+        "pair. Right, how many pairs come back, by how many were written.",
     ),
     "guess": Picture(
         capacity.guess,
@@ -51,7 +51,8 @@ PICTURES: dict[str, Picture] = {
     ),
     "effects": Picture(
         lambda: capacity.effects(capacity.measured()),
-        "Four rows: what a larger state and what more passes won on MQAR and on Depo, as dots with 95% intervals.",
+        "Four rows: what a larger state and what more passes won on MQAR and on Depo, as dots with 95% intervals; "
+        "empty until the grid of models is evaluated.",
     ),
     "passes-at-each-size": Picture(
         lambda: capacity.passes_at_each_size(capacity.measured()),
@@ -59,7 +60,7 @@ PICTURES: dict[str, Picture] = {
         "with 95% intervals; empty until the grid of models is evaluated.",
     ),
     "depo-elastic-by-passes": Picture(
-        lambda: results.by_passes("depo-elastic", "One model, read after N sleep passes"),
+        lambda: results.by_passes("depo-elastic", "Sixteen nodes, read after N sleep passes"),
         "Share of right answers by hops for the model depo-elastic, one line for each number of sleep passes.",
     ),
     "depo-elastic-and-others": Picture(

@@ -145,7 +145,6 @@ class Sleeper:
 
     Attributes:
         name, seed: of the checkpoint.
-        trained: the fewest and the most passes it was trained with, or None where its card does not say.
     """
 
     name: str
@@ -164,6 +163,7 @@ class Sleeper:
 
     @property
     def trained(self) -> tuple[int, int] | None:
+        """The fewest and the most passes it was trained with, or None where its card does not say."""
         passes = self.card.get("recipe", {}).get("training", {}).get("passes")
         if passes is None:
             return None

@@ -11,7 +11,7 @@ from labkit.evaluate import Evaluation, evaluate
 from labkit.explore import style
 from labkit.explore.mind import ENOUGH, Sleeper, reach
 from labkit.explore.panel import Panel, choice
-from labkit.explore.stored import Stored, seeds_of, stored
+from labkit.explore.stored import Stored, behind, seeds_of, stored
 from labkit.intervals import Interval, paired_difference
 
 __all__ = ["FAR", "LOSS", "WITHIN", "beyond", "measure", "oversleeping", "reach_by_passes", "reaches"]
@@ -134,7 +134,10 @@ def beyond(sleeper: Sleeper, evaluation: Evaluation) -> Panel:
 
     most_of = ", the most it was trained with" if sleeper.trained and since == sleeper.trained[1] else ""
     told = f"N = {n[-1]} against N = {since}{most_of}: {_falls(changes, sleeper.deeper)}."
-    return Panel("beyond", lambda: told, controls=[], figures=[fig], source=_source(sleeper, evaluation, rows))
+    source = _source(sleeper, evaluation, rows)
+    if rows is not None:
+        source += f" Shaded: 95% intervals of the stored ones, {behind(rows)}."
+    return Panel("beyond", lambda: told, controls=[], figures=[fig], source=source)
 
 
 def _falls(changes: dict[int, Interval], deeper: str) -> str:
@@ -153,4 +156,4 @@ def _source(sleeper: Sleeper, evaluation: Evaluation, rows: Stored | None) -> st
     live = f"Measured now: {sleeper.name}, seed {sleeper.seed}, {n} unseen {sleeper.noun}s, the same for every N."
     if rows is None:
         return live
-    return f"{live} Stored: {rows.file}. Shaded: 95% intervals."
+    return f"{live} Stored: {rows.file}."

@@ -9,7 +9,7 @@ from plotly.colors import sample_colorscale
 
 from labkit.explore import style
 from labkit.explore.panel import Panel
-from labkit.explore.stored import Stored, behind, rivals, stored
+from labkit.explore.stored import Stored, behind, command, rivals, stored
 
 __all__ = ["by_passes", "side_by_side"]
 
@@ -56,6 +56,8 @@ def by_passes(name: str, title: str) -> Panel:
         f"{final.share[-1]:.2f} after {final.passes}."
     )
     drawn = "Thin: each seed by itself." if found.seeds > 1 else "Shaded: 95% intervals over instances."
+    if most < found.passes[-1]:
+        drawn += f" Trained with N up to {most}; the rows go on to {found.passes[-1]}."
     return _panel(f"{name}-by-passes", fig, told, [found], drawn)
 
 
@@ -126,13 +128,14 @@ def _floor(fig: style.go.FigureWidget, found: Stored) -> None:
 
 def _panel(name: str, fig: style.go.FigureWidget, told: str, found: Sequence[Stored], drawn: str) -> Panel:
     files = ", ".join(f"{one.file} ({behind(one)})" for one in found)
+    made = command(found[0]) if len(found) == 1 else "labkit evaluate <name> --all-seeds"
     return Panel(
         name,
         lambda: told,
         controls=[],
         figures=[fig],
-        source=f"Stored: {files}; made by `labkit evaluate <name> --all-seeds` on unseen instances, every question "
-        f"asked alone. {drawn}",
+        source=f"Stored: {files}; made by `{made}` on unseen instances, every question asked alone. "
+        f"{drawn}",
     )
 
 

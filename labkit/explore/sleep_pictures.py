@@ -63,8 +63,8 @@ SLEEP: dict[str, tuple[Callable[[], Panel], str]] = {
     "mind-graph": (
         lambda: _explorer("depo-elastic"),
         "Two grids with start nodes across and hops down. Left the true answers, right the model's after four passes "
-        "of sleep, wrong ones crossed out. Below: the probabilities of one answer, right answers by hops beside "
-        "stored rivals, and the milliseconds of sleeping and of waking.",
+        "of sleep; any wrong one would be crossed out. Below: the probabilities of one answer, right answers by hops "
+        "beside stored rivals, and the milliseconds of sleeping and of waking.",
     ),
     "mind-row": (
         lambda: _explorer("rule110-elastic"),
@@ -80,7 +80,7 @@ SLEEP: dict[str, tuple[Callable[[], Panel], str]] = {
     "beyond": (
         _beyond,
         "Share of right answers against the number of passes, up to far beyond those of training, whose end a dashed "
-        "line marks: one line each for 1 hop, for the most hops, and for the hops that lost the most.",
+        "line marks: one line each for 1 hop, for the most hops, and for the hops that lost the most (if another).",
     ),
     "ablations": (
         _ablations,

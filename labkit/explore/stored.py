@@ -13,7 +13,7 @@ from labkit import results
 from labkit.files import data_dir
 from labkit.recipes import Recipe, load_recipe
 
-__all__ = ["Curve", "Stored", "behind", "named", "rivals", "seeds_of", "stored"]
+__all__ = ["Curve", "Stored", "behind", "command", "named", "rivals", "seeds_of", "stored"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +98,12 @@ def behind(one: Stored) -> str:
 def seeds_of(one: Stored) -> str:
     """How many seeds stand behind the rows, in words."""
     return f"{one.seeds} seed{'s' * (one.seeds > 1)}"
+
+
+def command(one: Stored) -> str:
+    """What makes these rows."""
+    n = int(one.rows["n"].iloc[0])
+    return f"labkit evaluate {one.name} --passes {' '.join(map(str, one.passes))} --n {n} --all-seeds"
 
 
 def named(path: Path) -> str:

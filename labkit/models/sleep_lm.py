@@ -149,7 +149,8 @@ class SleepLM(nn.Module):
         Args:
             tokens: ``[B, T]``.
             context: C; windows of ``config.window`` tokens are slept on one after another, the last may be shorter.
-            labels: ``[B, T]``, not shifted: ``labels[:, t]`` is the target of the logits at t; -100 asks nothing.
+            labels: ``[B, T]``, not shifted: ``labels[:, t]`` is the target of the logits at t; -100 asks nothing, and
+                neither does a label in the context, which has no logits.
             passes: N for every window.
 
         Returns:

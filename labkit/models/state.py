@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from labkit.files import write_beside
+
 FORMAT = "labkit-sleep-state-1"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SleepState:
     """The memory of a batch of sequences. A model never changes one; it returns another.
 
@@ -73,18 +74,14 @@ class SleepState:
     def save(self, path: str | Path) -> None:
         """Write the state as safetensors, beside `path` first and then in its place; its folder is made if need be.
 
-        Raises OSError where nothing can be written.
+        Raises ValueError for a state with NaN or infinity in it, which `load` would refuse, and leaves the file that
+        is there; OSError where nothing can be written.
         """
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(path.name + ".part")
         tensors = {name: t.detach().contiguous() for name, t in self._named().items()}
+        _refuse_broken(tensors, "The state")
         header = {"format": FORMAT, "position": str(self.position), "batch_size": str(self.batch_size)}
-        try:
-            save_file(tensors, beside, metadata={**header, "sha256": _digest(tensors, header)})
-            os.replace(beside, path)
-        finally:
-            beside.unlink(missing_ok=True)
+        header["sha256"] = _digest(tensors, header)
+        write_beside(Path(path), lambda beside: save_file(tensors, beside, metadata=header))
 
     @staticmethod
     def load(path: str | Path) -> SleepState:
@@ -92,7 +89,7 @@ class SleepState:
 
         Raises:
             FileNotFoundError, ValueError: a sentence, when there is no such file, it is no state of this kind,
-                it is cut short or was changed, or it holds NaN.
+                it is cut short or was changed, or it holds NaN or infinity.
         """
         path = Path(path)
         if not path.is_file():
@@ -107,9 +104,7 @@ class SleepState:
             raise ValueError(f"{path} is not a saved sleep state: its format is {header.get('format')!r}.")
         if header.pop("sha256", None) != _digest(tensors, header):
             raise ValueError(f"{path} was changed after it was saved: its hash is wrong; save the state again.")
-        broken = [name for name, t in tensors.items() if torch.isnan(t).any()]
-        if broken:
-            raise ValueError(f"{path} holds NaN in {broken[0]}, so it would poison what is read next; it is refused.")
+        _refuse_broken(tensors, str(path))
         kinds = [name.split(".")[0] for name in tensors]
         return SleepState(
             fast=tuple(tensors[f"fast.{i}"] for i in range(kinds.count("fast"))),
@@ -124,6 +119,12 @@ class SleepState:
         named |= {f"keys.{i}": k for i, (k, _) in enumerate(self.cache)}
         named |= {f"values.{i}": v for i, (_, v) in enumerate(self.cache)}
         return named | {f"tails.{i}": t for i, t in enumerate(self.tails)}
+
+
+def _refuse_broken(tensors: dict[str, Tensor], what: str) -> None:
+    broken = [name for name, t in tensors.items() if not t.isfinite().all()]
+    if broken:
+        raise ValueError(f"{what} holds NaN or infinity in {broken[0]}, which would poison what is read next.")
 
 
 def _digest(tensors: dict[str, Tensor], header: dict[str, str]) -> str:
