@@ -83,8 +83,11 @@ def test_exchanged_memories_exchange_the_answers(sleeper: Sleeper) -> None:
     layers = len(sleeper.model.init_state(1).fast)
 
     def bars() -> list[list[float]]:
-        return [list(trace.y) for trace in panel.figures["transplant"].data]
+        return [list(trace.y) for trace in panel.figures["transplant"].data if trace.type == "bar"]
 
+    panel.controls["my guess: % as the graph it did not read"].value = 70
+    guesses = [trace for trace in panel.figures["transplant"].data if trace.name == "your guess"]
+    assert len(guesses) == 2 and all(np.allclose(trace.y, 0.7) for trace in guesses)
     panel.controls["exchange"].value = ()
     kept = bars()
     one, two = (sleeper.model.sleep(c[None], sleeper.model.init_state(1), 2) for c in pair)

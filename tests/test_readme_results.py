@@ -1,4 +1,4 @@
-"""What the README says of depo-elastic and depo-n1 is what the stored rows say."""
+"""What the README says of the trained models is what the stored rows say."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from labkit import results
+from labkit.checkpoints import read_card
 from labkit.explore.mind import reach
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,26 +37,69 @@ def test_the_readmes_table_is_the_stored_one() -> None:
     assert len(shown) == 88
 
 
-def test_the_readmes_sentences_are_the_stored_ones() -> None:
+def reaches(name: str, passes: int) -> list[int]:
+    """How deep each seed reaches at N = `passes`."""
+    each = rows(name, pooled=False).query("passes == @passes").sort_values("depth").groupby("seed")["accuracy"]
+    return [reach(shares.to_numpy()) for _, shares in each]
+
+
+def lowest(name: str, *passes: int) -> list[str]:
+    """The lowest share at any depth and at these N, of each seed."""
+    found = rows(name, pooled=False).query("passes in @passes").groupby("seed")["accuracy"].min()
+    return [figure(share) for share in found]
+
+
+def at(name: str, passes: int, depth: int, *, pooled: bool) -> list[str]:
+    found = rows(name, pooled=pooled).query("passes == @passes and depth == @depth")["accuracy"]
+    return [figure(share) for share in found]
+
+
+def test_what_the_readme_says_of_the_elastic_model() -> None:
     pooled, single = rows("depo-elastic", pooled=True), rows("depo-elastic", pooled=False)
-    far = pooled[(pooled["passes"] == 8) & (pooled["depth"] == 8)].iloc[0]
-    ends = f"{figure(far['vs_one_low'])} to {figure(far['vs_one_high'])}"
-    assert f"N = 8 beats N = 1 by {figure(far['vs_one'])} (95% interval over the three seeds: {ends})" in TEXT
+    deepest = pooled[pooled["depth"] == 8].set_index("passes")
+    gains = {n: (figure(r["vs_one"]), figure(r["vs_one_low"]), figure(r["vs_one_high"])) for n, r in deepest.iterrows()}
+    won, low, high = gains[6]
+    assert f"N = 6, the most that was trained, beats N = 1 by {won} (95% interval over the three" in TEXT
+    assert f"seeds: {low} to {high}), and N = 8 by {gains[8][0]} ({gains[8][1]} to {gains[8][2]})" in TEXT
     within = single[(single["passes"] >= 2) & (single["passes"] <= 6)]
-    assert f"from N = 1 to 2 and on to 6, is {figure(within['gain'].min(), 4)}." in TEXT
+    assert sorted(within["passes"].unique()) == [2, 3, 4, 6]
+    assert f"the smallest gain of any seed at any hop is {figure(within['gain'].min(), 4)}." in TEXT
     three = single[single["passes"] == 3]
     assert f"({figure(three['accuracy'].min(), 3)} is the lowest share there)" in TEXT
-    two = single[single["passes"] == 2].sort_values("depth").groupby("seed")["accuracy"]
-    depths = sorted(reach(shares.to_numpy()) for _, shares in two)
-    assert f"is {depths[0]}, {depths[1]} or {depths[2]} hops, by seed" in TEXT
-    worst = [figure(x) for x in single[single["passes"] == 16].groupby("seed")["accuracy"].min()]
-    assert f"at N = 16 the worst hop is down to {worst[0]}, {worst[1]} and {worst[2]}" in TEXT
+    assert "is {}, {} or {} hops after two passes, by seed".format(*sorted(reaches("depo-elastic", 2))) in TEXT
+    eight, sixteen = lowest("depo-elastic", 8), lowest("depo-elastic", 16)
+    assert "at N = 8 the worst hop is at {}, {} and {}, at N = 16 at {}, {} and {}.".format(*eight, *sixteen) in TEXT
     last = single[(single["passes"] == 64) & (single["depth"] == 8)]["accuracy"].max()
     # rounded up, since it is an upper end
-    assert f"by N = 64 all three are at {figure(last + 0.005)} or less at 8 hops" in TEXT
+    assert f"By N = 64 all three are at {figure(last + 0.005)} or less at 8 hops" in TEXT
+    short = single[(single["passes"] == 8) & (single["accuracy"] < 0.95)]
+    assert set(zip(short["seed"], short["depth"], strict=True)) == {("0", 7), ("0", 8)}
+    assert (pooled[pooled["passes"] == 8]["accuracy"] >= 0.95).all()
 
 
-def test_what_the_readme_says_of_the_specialist_of_one_pass() -> None:
+def test_what_the_readme_says_of_the_specialists() -> None:
     stored = rows("depo-n1", pooled=True).query("passes == 1").sort_values("depth")["accuracy"].tolist()
     assert f"{' '.join(map(figure, stored[:4]))} at 1 to 4 hops, then guessing" in TEXT
     assert max(stored[4:]) < 0.1
+    assert "reaches {}, {} and {} hops, by seed (`depo-n1`;".format(*reaches("depo-n1", 1)) in TEXT
+    cost = {name: read_card(name)["train_flops"] for name in ("depo-n1", "depo-elastic")}
+    assert f"({100 * cost['depo-n1'] / cost['depo-elastic']:.0f} % of the training FLOPs)" in TEXT
+    least = rows("depo-n4", pooled=False).query("passes == 4")["accuracy"].min()
+    assert f"One of four passes is right in {figure(least, 3)} or more" in TEXT
+    other = [*at("depo-n4", 3, 8, pooled=False), *at("depo-n4", 8, 8, pooled=False)]
+    assert "at 8 hops {} and {} at N = 3, {} and {} at N = 8.".format(*other) in TEXT
+
+
+def test_what_the_readme_says_of_depo_deep() -> None:
+    told = [reaches("depo-deep", n)[0] for n in (1, 2, 3, 4, 6, 8)]
+    assert "the reach is {}, {}, {}, {}, {} and {} hops after 1, 2, 3, 4, 6 and 8 passes".format(*told) in TEXT
+    deep = rows("depo-deep", pooled=False)
+    assert (deep.query("depth >= 10 and passes >= 1")["accuracy"] < 0.06).all()  # at the floor, or below
+
+
+def test_what_the_readme_says_of_two_windows_and_of_the_automaton() -> None:
+    assert f"is right in {at('depo-windows', 1, 4, pooled=True)[0]} at 4 hops after one pass" in TEXT
+    least = rows("depo-windows", pooled=False).query("passes in (2, 3, 4)")["accuracy"].min()
+    assert f"in {figure(least)} or more at every hop and seed after two, three and four" in TEXT
+    cells = [at("rule110-elastic", n, 8, pooled=False)[0] for n in (1, 2, 6)]
+    assert "at step 8 {} of the cells are right after one pass, {} after two and {} after six".format(*cells) in TEXT

@@ -42,7 +42,7 @@ def agreement(sleeper: Sleeper, state: SleepState, contexts: Tensor) -> Tensor:
     return (given == exam.answers).double().unflatten(1, (sleeper.task.max_depth, -1)).mean(dim=-1)
 
 
-def transplant(sleeper: Sleeper, contexts: Tensor, passes: int = 8, most: int = 16) -> Panel:
+def transplant(sleeper: Sleeper, contexts: Tensor, passes: int = 6, most: int = 16) -> Panel:
     """Two sleepers read a context each; exchange their memories, all or some, and compare answers with both contexts.
 
     Args:
@@ -55,9 +55,10 @@ def transplant(sleeper: Sleeper, contexts: Tensor, passes: int = 8, most: int = 
     turn = slider("passes before the exchange", passes, 0, most)
     swap = choice("exchange", list(parts.items()), every)
     noun, whose = sleeper.noun, ("A", "B")
+    guess = slider(f"my guess: % as the {noun} it did not read", 50, 0, 100, step=5)
     fig = panes("transplant", [f"Sleeper {i + 1}, who read {noun} {w}" for i, w in enumerate(whose)], height=380)
     depths = list(range(1, sleeper.task.max_depth + 1))
-    bars = {}
+    bars, guesses = {}, []
     for pane in (1, 2):
         for other, (w, name, shape) in enumerate(zip(whose, ("blue", "orange"), ("", "/"), strict=True)):
             look = {"color": style.tint(style.PALETTE[name], 0.7), "pattern": {"shape": shape}}
@@ -68,6 +69,10 @@ def transplant(sleeper: Sleeper, contexts: Tensor, passes: int = 8, most: int = 
         axes(
             fig, (1, pane), x=sleeper.deeper, y="agreement (share)", x_range=(0.4, depths[-1] + 0.6), y_range=(0, 1.04)
         )
+        ends = style.column([0.4, depths[-1] + 0.6])
+        line = {"color": style.ROLES["guess"], "dash": "dash", "width": 3}
+        dashed = go.Scatter(x=ends, mode="lines", line=line, name="your guess", showlegend=pane == 1)
+        guesses.append(stack(fig, (1, pane), dashed))
 
     def show() -> str:
         both = fall_asleep(sleeper.model, contexts, turn.value)
@@ -78,12 +83,14 @@ def transplant(sleeper: Sleeper, contexts: Tensor, passes: int = 8, most: int = 
         with fig.batch_update():
             for (pane, other), bar in bars.items():
                 bar.y = style.column(shares[pane - 1][other])
+            for dashed in guesses:
+                dashed.y = style.column([guess.value / 100] * 2)
         for i, share in enumerate(shares):
             as_a, as_b = (100 * share.mean(dim=1)).tolist()
             told.append(f"sleeper {i + 1} answers {as_a:.0f} % as {noun} A has it, {as_b:.0f} % as {noun} B")
         return f"N = {turn.value}, exchanged: {swap.label}. Of all questions {'; '.join(told)}."
 
     return Panel(
-        "transplant", show, controls=[swap, turn], figures=[fig],
+        "transplant", show, controls=[guess, swap, turn], figures=[fig],
         source=f"Live: {sleeper.name}, seed {sleeper.seed}, two sleeps and all questions at every move.",
     )  # fmt: skip
