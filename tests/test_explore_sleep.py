@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -165,6 +167,25 @@ def test_letters_and_small_graphs_are_named_as_typed(data: Path) -> None:
     assert list(explorer.figures["mind-graph"].layout.xaxis.ticktext) == ["b", "c", "d"]
     assert list(drawn["truth in words"].text)[:3] == ["d", "b", "c"]
     assert "Node a is not in your graph" in explorer.sentence and "3 hops on from b" in explorer.sentence
+
+
+def test_every_answer_is_written_into_its_cell(data: Path) -> None:
+    explorer = made("graph")
+    pictures = []
+    for n in (0, 3):
+        explorer.passes.value = n
+        (picture,) = explorer.figures["mind-graph"].layout.images
+        assert (picture.sizex, picture.sizey) == (6, 3)
+        svg = unquote(picture.source.removeprefix("data:image/svg+xml,"))
+        cells = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" font-size="([\d.]+)">([^<]*)</text>', svg)
+        given, sure = explorer.mind.given.tolist(), explorer.mind.confidence.tolist()
+        task = explorer.sleeper.task
+        assert [c[3] for c in cells] == [str(t) if t < task.nodes else task.token_name(t) for t in given]
+        assert np.allclose([float(c[2]) for c in cells], [8 + 6 * p for p in sure], atol=0.06)
+        places = np.array([[float(c[0]), float(c[1])] for c in cells]).reshape(3, 6, 2)
+        assert (np.diff(places[..., 0], axis=1) > 10).all() and (np.diff(places[..., 1], axis=0) > 10).all()
+        pictures.append(svg)
+    assert pictures[0] != pictures[1]
 
 
 def test_the_guess_is_drawn_beside_the_truth(data: Path) -> None:

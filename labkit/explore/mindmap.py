@@ -12,6 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from labkit.explore import style
+from labkit.explore.lettering import Lettering
 from labkit.explore.mind import Mind, Sleeper
 from labkit.explore.panes import axes, panes, stack
 from labkit.tasks import Depo, Rule110
@@ -62,7 +63,7 @@ class MindMap:
         )
         words: dict[str, Any] = {"mode": "text", "hoverinfo": "skip", "showlegend": False}
         self._truth_words = stack(self.left, (1, 1), go.Scatter(name="truth in words", textfont={"size": 11}, **words))
-        self._words = stack(self.right, (1, 1), go.Scatter(name="answer in words", **words))
+        self._words = Lettering(self.right, "answer in words")
         self._wrong = stack(
             self.right, (1, 1),
             go.Scatter(
@@ -117,7 +118,7 @@ class MindMap:
         sure = style.column(mind.confidence)
         if isinstance(self.sleeper.task, Depo):
             said = [self._name(int(token)) for token in mind.given]
-            self._words.update(x=across, y=down, text=said, textfont={"size": 8 + 6 * np.nan_to_num(sure)})
+            self._words.write(said, 8 + 6 * np.nan_to_num(sure), len(mind.columns))
         wrong = ~mind.right.numpy()
         self._wrong.update(x=across[wrong], y=down[wrong], marker={"size": 5 + 13 * np.nan_to_num(sure[wrong])})
         for outline in self._asked:

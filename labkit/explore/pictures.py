@@ -93,7 +93,7 @@ def compose(panel: Panel, drawn: Sequence[dict[str, Any]]) -> str:
     width = max(sum(d["width"] for d in row) for row in rows) + 2 * MARGIN
     parts: list[str] = []
     top = MARGIN
-    for words in _wrapped("   ".join(_position(c) for c in panel.controls.values()), width):
+    for words in _wrapped("   ".join(_position(c) for c in panel.controls.values()), width, pixels=8.8):
         parts.append(_text(words, top, bold=True))
         top += LINE
     for i, row in enumerate(rows):
@@ -138,8 +138,9 @@ def _position(control: W.Widget) -> str:
     return f"{control.description}: {shown}"
 
 
-def _wrapped(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, max(20, int(width / 7.4)))
+def _wrapped(text: str, width: int, pixels: float = 7.4) -> list[str]:
+    """Lines of a width in pixels, a letter being about so wide; bold ones are wider."""
+    return textwrap.wrap(text, max(20, int(width / pixels)))
 
 
 def _text(words: str, top: int, *, bold: bool) -> str:
