@@ -255,6 +255,7 @@ def test_costs_are_counted_and_timed(data: Path) -> None:
     assert f"{16 * one / 1e6:.1f} Mflop" in explorer.sentence
     asleep, awake = (traces(explorer, "measures")[name] for name in ("the sleep", "one question awake"))
     assert list(asleep.x) == list(awake.x) == [0, 16]
+    assert asleep.text[1].startswith("N = 16: ") and asleep.text[1].endswith(f"ms, {16 * one / 1e6:.1f} Mflop")
     assert asleep.y[1] > awake.y[1] > 0  # sixteen passes over twelve tokens against one over two
     assert "Training never slept more than 3 passes" in explorer.sentence
 

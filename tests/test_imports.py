@@ -36,6 +36,8 @@ RESERVED = {
     "ipywidgets": {"explore"},
     "anywidget": {"explore"},
     "plotly": {"explore"},
+    "tqdm.auto": {"explore"},  # loads ipywidgets wherever a notebook's kernel runs
+    "tqdm.notebook": {"explore"},
 }
 # Rooms that stand on these packages (and the standard library) alone.
 STANDS_ON = {"tasks": {"numpy", "torch"}, "store": {"numpy"}, "kernels": {"numpy", "torch", "triton"}}
@@ -118,6 +120,7 @@ def faults(root: Path) -> list[str]:
 def judge(where: str, found: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
     for line, name in found:
         top = name.split(".")[0]
+        reserved = next((key for key in RESERVED if f"{name}.".startswith(f"{key}.")), None)
         if top == "labkit":
             target = room(name)
             if name == "labkit":
@@ -127,8 +130,8 @@ def judge(where: str, found: Iterator[tuple[int, str]]) -> Iterator[tuple[int, s
                 yield line, f"{where} imports {name}, which is not below it"
         elif top == "kernels":
             yield line, "the kernels are imported as labkit.kernels"
-        elif top in RESERVED and where not in RESERVED[top]:
-            yield line, f"{where} imports {top}, which belongs to {', '.join(sorted(RESERVED[top]))}"
+        elif reserved and where not in RESERVED[reserved]:
+            yield line, f"{where} imports {reserved}, which belongs to {', '.join(sorted(RESERVED[reserved]))}"
         elif where in STANDS_ON and top not in STANDS_ON[where] and top not in sys.stdlib_module_names:
             yield line, f"{where} imports {name}; it stands on {', '.join(sorted(STANDS_ON[where]))} alone"
 
@@ -147,6 +150,7 @@ PLANTED = {
     "labkit/tasks/__init__.py": ("from .. import models\n", "tasks imports labkit.models"),
     "labkit/train.py": ("import plotly.graph_objects as go\n", "work imports plotly"),
     "labkit/evaluate.py": ("from labkit.explore import setup\n", "work imports labkit.explore"),
+    "labkit/bars.py": ("from tqdm.auto import tqdm\n", "work imports tqdm.auto"),
     "labkit/explore/fast.py": (
         'import importlib\nimportlib.import_module("triton")\n',
         "explore imports triton",

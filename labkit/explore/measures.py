@@ -51,8 +51,8 @@ class Measures:
         )  # fmt: skip
         self.figure.update_xaxes(tickfont_size=10, row=1, col=1)
 
-    def show(self, mind: Mind, passes: int, question: int, guess: int) -> None:
-        """Draw what one sleep of `passes` passes led to."""
+    def show(self, mind: Mind, passes: int, question: int, guess: int, pass_flops: int) -> None:
+        """Draw what one sleep of `passes` passes, each of `pass_flops` FLOPs, led to."""
         answers = self.sleeper.answers
         likely = style.column(mind.probability[question, answers])
         self._bars.update(y=likely)
@@ -65,7 +65,8 @@ class Measures:
             trace.update(y=style.column(curve.share), name=f"{one.name}, N = {curve.passes}, stored")
         self.visited.append((passes, 1e3 * mind.seconds, 1e3 * mind.wake_seconds))
         n, asleep, awake = (style.column(numbers) for numbers in zip(*self.visited, strict=True))
-        self._asleep.update(x=n, y=asleep)
+        cost = [f"N = {p}: {ms:.1f} ms, {p * pass_flops / 1e6:.1f} Mflop" for p, ms, _ in self.visited]
+        self._asleep.update(x=n, y=asleep, text=cost)
         self._awake.update(x=n, y=awake)
         self._here.update(x=n[[-1, -1]], y=style.column([asleep[-1], awake[-1]]))
 
@@ -131,8 +132,10 @@ class Measures:
             )
             for name, (symbol, colour) in shown.items()
         )  # fmt: skip
+        self._asleep.hoverinfo = "text"
         ring = {"symbol": "circle-open", "size": 18, "color": style.ROLES["truth"], "line": {"width": 2}}
-        self._here = stack(self.figure, pane, go.Scatter(mode="markers", name="now", marker=ring, showlegend=False))
+        here = go.Scatter(mode="markers", name="now", marker=ring, showlegend=False, hoverinfo="skip")
+        self._here = stack(self.figure, pane, here)
 
     def _line(
         self,

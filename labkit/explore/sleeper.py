@@ -98,7 +98,7 @@ class Explorer(Panel):
         with self.below.batch_update():
             if new:
                 self._measures.begin(self._text)
-            self._measures.show(mind, self.passes.value, question, self.guess.value)
+            self._measures.show(mind, self.passes.value, question, self.guess.value, self._pass_flops)
         self.mind = mind
         return self._sentence(mind, question, column)
 

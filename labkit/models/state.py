@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-
-from labkit.files import write_beside
 
 FORMAT = "labkit-sleep-state-1"
 
@@ -81,7 +80,14 @@ class SleepState:
         _refuse_broken(tensors, "The state")
         header = {"format": FORMAT, "position": str(self.position), "batch_size": str(self.batch_size)}
         header["sha256"] = _digest(tensors, header)
-        write_beside(Path(path), lambda beside: save_file(tensors, beside, metadata=header))
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(path.name + ".part")
+        try:
+            save_file(tensors, beside, metadata=header)
+            os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)
 
     @staticmethod
     def load(path: str | Path) -> SleepState:
