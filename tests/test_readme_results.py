@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from labkit import results
+from labkit import contrasts, results
 from labkit.checkpoints import read_card
 from labkit.explore.mind import reach
 
@@ -90,6 +90,12 @@ def test_what_the_readme_says_of_the_specialists() -> None:
     assert "at 8 hops {} and {} at N = 3, {} and {} at N = 8.".format(*other) in TEXT
 
 
+def test_what_the_readme_says_of_the_transformer_that_keeps_its_cache() -> None:
+    one, two = (at("depo-cache", 1, depth, pooled=False)[0] for depth in (1, 2))
+    assert f"is right in {one} at 1 hop and in {two}, the floor, at 2" in TEXT
+    assert f"{round(read_card('depo-cache')['parameters'], -3):,} weights" in TEXT
+
+
 def test_what_the_readme_says_of_depo_deep() -> None:
     told = [reaches("depo-deep", n)[0] for n in (1, 2, 3, 4, 6, 8)]
     assert "the reach is {}, {}, {}, {}, {} and {} hops after 1, 2, 3, 4, 6 and 8 passes".format(*told) in TEXT
@@ -103,3 +109,20 @@ def test_what_the_readme_says_of_two_windows_and_of_the_automaton() -> None:
     assert f"in {figure(least)} or more at every hop and seed after two, three and four" in TEXT
     cells = [at("rule110-elastic", n, 8, pooled=False)[0] for n in (1, 2, 6)]
     assert "at step 8 {} of the cells are right after one pass, {} after two and {} after six".format(*cells) in TEXT
+
+
+def test_what_the_readme_says_of_the_two_knobs() -> None:
+    e = contrasts.read()["interaction"]
+    assert f"knob is {figure(e['value'])} [{figure(e['low'])}, {figure(e['high'])}]" in TEXT
+    assert contrasts.verdict(contrasts.read()).startswith("Undecided")
+
+    def shares(name: str, passes: int) -> list[float]:
+        asked = rows(name, pooled=False).query("passes == @passes").groupby("seed")[["correct", "asked"]].sum()
+        return (asked["correct"] / asked["asked"]).tolist()
+
+    won = [figure(b - a) for a, b in zip(shares("grid-depo-16", 1), shares("grid-depo-16", 4), strict=True)]
+    assert "passes win {}, {} and {} on Depo, by seed".format(*won) in TEXT
+    assert min(shares("grid-mqar-16", 1)) > 0.995
+    recall = shares("grid-mqar-4", 1)
+    # rounded as the README's figures are; the lowest and the highest seed
+    assert f"(recall: {figure(min(recall))} to {figure(max(recall))} after one pass)" in TEXT

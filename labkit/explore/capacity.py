@@ -236,7 +236,7 @@ def _rows(name: str, title: str) -> go.FigureWidget:
         title,
         x="right answers won (difference of shares)",
         y="knob and task",
-        x_range=(-0.25, 1.05),
+        x_range=(-0.4, 1.05),
         width=760,
         height=320,
         margin_l=200,

@@ -8,6 +8,7 @@ from typing import Any
 from plotly.colors import sample_colorscale
 
 from labkit.explore import style
+from labkit.explore.mind import reach
 from labkit.explore.panel import Panel
 from labkit.explore.stored import Stored, behind, command, rivals, stored
 
@@ -50,11 +51,8 @@ def by_passes(name: str, title: str) -> Panel:
             marker_symbol=SYMBOLS[i % len(SYMBOLS)],
         )
     _floor(fig, found)
-    first, final = found.at(shown[0]), found.at(shown[-1])
-    told = (
-        f"{name} at depth {final.depth[-1]}: {first.share[-1]:.2f} right after {first.passes} passes, "
-        f"{final.share[-1]:.2f} after {final.passes}."
-    )
+    reached = ", ".join(f"{reach(curve.share)} after {curve.passes}" for curve in map(found.at, shown))
+    told = f"How deep {name} is right in nine of ten answers, and at every depth before, by passes: {reached}."
     drawn = "Thin: each seed by itself." if found.seeds > 1 else "Shaded: 95% intervals over instances."
     if most < found.passes[-1]:
         drawn += f" Trained with N up to {most}; the rows go on to {found.passes[-1]}."
