@@ -174,6 +174,9 @@ def test_figures_of_stored_rows_show_the_rows(data: Path) -> None:
             wanted = rows[(rows["seed"] == seed) & (rows["passes"] == passes)].sort_values("depth")
             assert np.allclose(y, wanted["accuracy"], atol=1e-6)
     assert "data/results/grid-depo-8.csv" in panel.source and "2 seeds" in panel.source
+    passes, n = sorted(set(rows["passes"])), rows.loc[rows["seed"] == "0", "n"].iloc[0]
+    asked = f"labkit evaluate grid-depo-8 --passes {' '.join(map(str, passes))} --n {n} --all-seeds"
+    assert f"`{asked}`" in panel.source
     both = shown.side_by_side(["grid-depo-8", "grid-depo-nowhere", "grid-depo-4"], "Title")
     assert "grid-depo-8, grid-depo-4" in both.sentence
     with pytest.raises(FileNotFoundError, match="labkit evaluate grid-depo-2"):

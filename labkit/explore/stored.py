@@ -102,7 +102,7 @@ def seeds_of(one: Stored) -> str:
 
 def command(one: Stored) -> str:
     """What makes these rows."""
-    n = int(one.rows["n"].iloc[0])
+    n = int(next(iter(one.each.values()))["n"].iloc[0])  # of one seed
     return f"labkit evaluate {one.name} --passes {' '.join(map(str, one.passes))} --n {n} --all-seeds"
 
 
