@@ -90,10 +90,16 @@ def test_what_the_readme_says_of_the_specialists() -> None:
     assert "at 8 hops {} and {} at N = 3, {} and {} at N = 8.".format(*other) in TEXT
 
 
-def test_what_the_readme_says_of_the_transformer_that_keeps_its_cache() -> None:
+def test_what_the_readme_says_of_the_transformers_that_keep_their_cache() -> None:
     one, two = (at("depo-cache", 1, depth, pooled=False)[0] for depth in (1, 2))
-    assert f"is right in {one} at 1 hop and in {two}, the floor, at 2" in TEXT
-    assert f"{round(read_card('depo-cache')['parameters'], -3):,} weights" in TEXT
+    assert f"is right in {one} at 1 hop and in {two}, the floor, at 2;" in TEXT
+    loop = rows("depo-cache-loop", pooled=False).query("passes >= 2")
+    assert {figure(x) for x in loop.query("depth == 2")["accuracy"]} == {"1.00"}
+    assert (loop.query("depth >= 3")["accuracy"] < 0.08).all()
+    opened = read_card("depo-cache-loop")["metrics"]["opened"]
+    assert f"opened 3 hops at step {opened[2]:,} of 6,000" in TEXT
+    sizes = {round(read_card(name)["parameters"], -3) for name in ("depo-cache", "depo-cache-loop")}
+    assert [f"{size:,} weights" in TEXT for size in sizes] == [True]
 
 
 def test_what_the_readme_says_of_depo_deep() -> None:
