@@ -148,8 +148,8 @@ def verdict(found: dict[str, Any]) -> str:
     """
     size, passes = (found["leads"][knob] for knob in KNOBS)
     told = (
-        f"a larger state helps MQAR more than Depo by {_with_ends(size)}, more passes help Depo more than MQAR by "
-        f"{_with_ends(passes)}; together, the interaction, {_with_ends(found['interaction'])}"
+        f"the lead of K (a larger state helps MQAR more) is {_with_ends(size)}, the lead of N (more passes help Depo "
+        f"more) is {_with_ends(passes)}; their sum, the interaction, is {_with_ends(found['interaction'])}"
     )
     if size["low"] > 0 and passes["low"] > 0:
         return f"Supported: {told}."

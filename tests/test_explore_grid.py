@@ -73,7 +73,7 @@ def test_both_knobs_move_the_figures(data: Path) -> None:
     state, passes = panel.controls["state size K"], panel.controls["passes N"]
     again = Grid(instances=4)  # draws what the panel drew, move by move
     kept = {task: again.fresh(task, state.value, 1) for task in ("mqar", "depo")}
-    for move in (lambda: setattr(passes, "value", 3), lambda: setattr(state, "value", 4)):
+    for move in (lambda: setattr(passes, "value", 3), lambda: setattr(state, "value", 8)):
         before, move_it = kept, move
         move_it()
         kept = {task: again.fresh(task, state.value, passes.value) for task in ("mqar", "depo")}
@@ -82,7 +82,7 @@ def test_both_knobs_move_the_figures(data: Path) -> None:
             assert np.allclose(now.y, by(kept[task])[1]) and np.allclose(pale.y, by(before[task])[1])
             assert np.allclose(floor.y, kept[task].task.floor(1))
             assert f"{kept[task].share:.2f} right" in panel.figures[task].layout.title.text
-    assert "K = 4" in panel.sentence and "N = 3" in panel.sentence
+    assert "K = 8" in panel.sentence and "N = 3" in panel.sentence
 
 
 def test_other_weights_give_another_figure(data: Path) -> None:
@@ -163,6 +163,15 @@ def test_live_and_stored_answers_agree_and_would_not_if_they_were_of_other_weigh
             model, _ = constant.model(task, size)
             model.head.weight.zero_()  # now always answers token 0
     assert (capacity.agreement(found, constant)["live"] != rows["live"]).any()
+
+
+def test_the_table_by_seed_shows_the_rows(data: Path) -> None:
+    table = capacity.by_seed((1, 4))
+    for task, title in capacity.TITLES.items():
+        rows = results.read(data / "results" / f"grid-{task}-8.csv")
+        for row in rows[(rows["seed"] != results.POOLED) & rows["passes"].isin((1, 4))].itertuples():
+            assert abs(table.loc[(title, 8, row.seed), (row.passes, row.depth)] - row.accuracy) <= 0.0051
+    assert not len(capacity.by_seed((1,), data / "nowhere"))
 
 
 def test_figures_of_stored_rows_show_the_rows(data: Path) -> None:

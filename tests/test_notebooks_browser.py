@@ -50,8 +50,8 @@ def test_capacity_versus_compute(lab: Lab) -> None:
         before = page.figure("depo")["traces"][2]["y"]
         page.press("passes N", moves=3, figures=["mqar", "depo"])
         assert page.slider_value("passes N") == 4 and len(page.figure("depo")["traces"][2]["y"]) == len(before)
-        page.press("state size K", "ArrowLeft", figures=["mqar", "depo"])
-        assert "K = 4" in page.outputs()
+        page.press("state size K", "ArrowRight", figures=["mqar", "depo"])
+        assert "K = 8" in page.outputs()
         for name in ("passes-at-each-size", "effects"):
             assert page.figure(name)["shown"] and page.figure(name)["traces"]
         assert page.problems() == []

@@ -119,7 +119,7 @@ def test_what_the_readme_says_of_two_windows_and_of_the_automaton() -> None:
 
 def test_what_the_readme_says_of_the_two_knobs() -> None:
     e = contrasts.read()["interaction"]
-    assert f"knob is {figure(e['value'])} [{figure(e['low'])}, {figure(e['high'])}]" in TEXT
+    assert f"in one number, is {figure(e['value'])} [{figure(e['low'])}, {figure(e['high'])}]" in TEXT
     assert contrasts.verdict(contrasts.read()).startswith("Undecided")
 
     def shares(name: str, passes: int) -> list[float]:

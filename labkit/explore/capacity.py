@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from labkit.files import data_dir
 
 __all__ = [
     "agreement",
+    "by_seed",
     "EFFECTS",
     "effects",
     "guess",
@@ -68,7 +70,7 @@ def two_knobs(grid: Grid | None = None, *, fast: bool = False) -> Panel:
     grid = grid or Grid(instances=INSTANCES // 4 if fast else INSTANCES)
     sizes, missing = grid.sizes, grid.missing()
     known = sorted({size for found in sizes.values() for size in found})
-    state = choice("state size K", known or [0], known[len(known) // 2] if known else 0)
+    state = choice("state size K", known or [0], known[0] if known else 0)
     passes = slider("passes N", 1, 1, MOST)
     figures = {
         "mqar": _shares("mqar", "place of the pair in the context, first to last"),
@@ -119,6 +121,24 @@ def table(found: dict[str, Any]) -> pd.DataFrame:
         {"task": TITLES[e["task"]], "K": e["K"], f"N = {e['N']}": _with_ends(e, "")} for e in found.get("cells", [])
     ]
     return pd.DataFrame(rows).groupby(["task", "K"], sort=False).first() if rows else pd.DataFrame()
+
+
+def by_seed(passes: Sequence[int], folder: str | Path | None = None) -> pd.DataFrame:
+    """What the averages hide: the share right of every seed, a column for each of these N and each depth.
+
+    Args:
+        folder: of the stored rows; data/results by default. Without rows the table is empty.
+    """
+    parts = []
+    for task, files in contrasts.grid_files(folder).items():
+        for size, path in files.items():
+            rows = results.read(path)
+            rows = rows[(rows["seed"] != results.POOLED) & rows["passes"].isin(passes)]
+            parts.append(rows.assign(task=TITLES[task], K=size).rename(columns={"passes": "N"}))
+    if not parts:
+        return pd.DataFrame()
+    table = pd.concat(parts).pivot_table(index=["task", "K", "seed"], columns=["N", "depth"], values="accuracy")
+    return table.round(2).astype(object).where(table.notna(), "")
 
 
 def agreement(found: dict[str, Any], grid: Grid | None = None) -> pd.DataFrame:

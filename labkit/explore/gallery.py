@@ -47,17 +47,16 @@ PICTURES: dict[str, Picture] = {
     "two-knobs": Picture(
         capacity.two_knobs,
         "Two plots of the share of right answers at one state size and one pass: on MQAR by the place of a "
-        "pair in its context, on Depo by hops, each beside a dashed floor; empty where there is no model.",
+        "pair in its context, on Depo by hops, each beside a dashed floor.",
     ),
     "effects": Picture(
         lambda: capacity.effects(capacity.measured()),
-        "Four rows: what a larger state and what more passes won on MQAR and on Depo, as dots with 95% intervals; "
-        "empty until the grid of models is evaluated.",
+        "Four rows: what a larger state and what more passes won on MQAR and on Depo, as dots with 95% intervals.",
     ),
     "passes-at-each-size": Picture(
         lambda: capacity.passes_at_each_size(capacity.measured()),
         "Share of right answers that more passes won, by state size, one line for MQAR and one for Depo, "
-        "with 95% intervals; empty until the grid of models is evaluated.",
+        "with 95% intervals.",
     ),
     "depo-elastic-by-passes": Picture(
         lambda: results.by_passes("depo-elastic", "Sixteen nodes, read after N sleep passes"),

@@ -74,7 +74,7 @@ SLEEP: dict[str, tuple[Callable[[], Panel], str]] = {
     ),
     "transplant": (
         _transplant,
-        "Two sleepers that exchanged all their memories. For each, bars by hops: how many of its answers are those of "
+        "Two sleepers before they exchange memories. For each, bars by hops: how many of its answers are those of "
         "graph A, and how many those of graph B, and a dashed line at the guess, one half.",
     ),
     "beyond": (

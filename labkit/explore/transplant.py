@@ -53,7 +53,7 @@ def transplant(sleeper: Sleeper, contexts: Tensor, passes: int = 6, most: int = 
     every = tuple(range(layers))
     parts = {"nothing": (), **{f"memory {i + 1}": (i,) for i in every}, "all memories": every}
     turn = slider("passes before the exchange", passes, 0, most)
-    swap = choice("exchange", list(parts.items()), every)
+    swap = choice("exchange", list(parts.items()), ())
     noun, whose = sleeper.noun, ("A", "B")
     guess = slider(f"my guess: % as the {noun} it did not read", 50, 0, 100, step=5)
     fig = panes("transplant", [f"Sleeper {i + 1}, who read {noun} {w}" for i, w in enumerate(whose)], height=380)
