@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -131,4 +132,9 @@ def test_what_the_readme_says_of_the_two_knobs() -> None:
     assert min(shares("grid-mqar-16", 1)) > 0.995
     recall = shares("grid-mqar-4", 1)
     # rounded as the README's figures are; the lowest and the highest seed
-    assert f"(recall: {figure(min(recall))} to {figure(max(recall))} after one pass)" in TEXT
+    assert f"recall is right in {figure(min(recall))} to {figure(max(recall))} after one pass" in TEXT
+
+
+def test_what_the_readme_says_of_the_slider() -> None:
+    found = json.loads((ROOT / "data" / "results" / "slider-latency.json").read_text(encoding="utf-8"))
+    assert f"takes {found['median_ms']:.0f} ms (median) and {found['p95_ms']:.0f} ms (95th percentile)" in TEXT
