@@ -35,7 +35,7 @@ from labkit import results
 from labkit.files import data_dir, write_text
 from labkit.intervals import over_seeds
 
-__all__ = ["FILE", "KNOBS", "TASKS", "TRAINED", "contrast", "grid_files", "read", "verdict", "write"]
+__all__ = ["FILE", "KNOBS", "TASKS", "TRAINED", "contrast", "grid_files", "read", "verdict", "with_ends", "write"]
 
 FILE = "capacity-versus-compute.json"
 FORMAT = "labkit-contrast-2"
@@ -148,8 +148,8 @@ def verdict(found: dict[str, Any]) -> str:
     """
     size, passes = (found["leads"][knob] for knob in KNOBS)
     told = (
-        f"the lead of K (a larger state helps MQAR more) is {_with_ends(size)}, the lead of N (more passes help Depo "
-        f"more) is {_with_ends(passes)}; their sum, the interaction, is {_with_ends(found['interaction'])}"
+        f"the lead of K (a larger state helps MQAR more) is {with_ends(size)}, the lead of N (more passes help Depo "
+        f"more) is {with_ends(passes)}; their sum, the interaction, is {with_ends(found['interaction'])}"
     )
     if size["low"] > 0 and passes["low"] > 0:
         return f"Supported: {told}."
@@ -158,8 +158,9 @@ def verdict(found: dict[str, Any]) -> str:
     return f"Undecided: {told}."
 
 
-def _with_ends(e: Mapping[str, float]) -> str:
-    return f"{e['value']:+.2f} [{e['low']:+.2f}, {e['high']:+.2f}]"
+def with_ends(e: Mapping[str, float], sign: str = "+") -> str:
+    """An estimate in words, "value [low, high]"; `sign` is "+" for differences and "" for shares."""
+    return f"{e['value']:{sign}.2f} [{e['low']:{sign}.2f}, {e['high']:{sign}.2f}]"
 
 
 def _other(knob: str) -> str:

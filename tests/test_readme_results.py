@@ -44,9 +44,9 @@ def reaches(name: str, passes: int) -> list[int]:
     return [reach(shares.to_numpy()) for _, shares in each]
 
 
-def lowest(name: str, *passes: int) -> list[str]:
-    """The lowest share at any depth and at these N, of each seed."""
-    found = rows(name, pooled=False).query("passes in @passes").groupby("seed")["accuracy"].min()
+def lowest(name: str, passes: int) -> list[str]:
+    """The lowest share at any depth at this N, of each seed."""
+    found = rows(name, pooled=False).query("passes == @passes").groupby("seed")["accuracy"].min()
     return [figure(share) for share in found]
 
 

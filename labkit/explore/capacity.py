@@ -118,7 +118,8 @@ def table(found: dict[str, Any]) -> pd.DataFrame:
         found: what `measured` returned.
     """
     rows = [
-        {"task": TITLES[e["task"]], "K": e["K"], f"N = {e['N']}": _with_ends(e, "")} for e in found.get("cells", [])
+        {"task": TITLES[e["task"]], "K": e["K"], f"N = {e['N']}": contrasts.with_ends(e, "")}
+        for e in found.get("cells", [])
     ]
     return pd.DataFrame(rows).groupby(["task", "K"], sort=False).first() if rows else pd.DataFrame()
 
@@ -222,12 +223,8 @@ def passes_at_each_size(found: dict[str, Any]) -> Panel:
         trace = style.line(fig, title, y=[e["value"] for e in told], colour=colour, error_y=_bars(told))
         trace.x = [str(k) for k in ks]
     most = max(found["effects"]["mqar"]["N"]["at"], key=lambda e: e["value"])
-    sentence = f"Going from N = {ns[0]} to {ns[-1]} won most on MQAR at K = {most['K']}: {_with_ends(most, '+')}."
+    sentence = f"Going from N = {ns[0]} to {ns[-1]} won most on MQAR at K = {most['K']}: {contrasts.with_ends(most)}."
     return Panel(name, lambda: sentence, controls=[], figures=[fig], source=_stored(found))
-
-
-def _with_ends(e: dict[str, float], sign: str) -> str:
-    return f"{e['value']:{sign}.2f} [{e['low']:{sign}.2f}, {e['high']:{sign}.2f}]"
 
 
 def _bars(told: list[dict[str, float]]) -> dict[str, Any]:
