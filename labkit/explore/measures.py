@@ -62,7 +62,7 @@ class Measures:
         self._guess.update(x=style.column([guess + 0.5] * 2))
         for one, trace in self._turning:
             curve = one.at(passes)
-            trace.update(y=style.column(curve.share), name=f"{one.name}, N = {curve.passes}, stored")
+            trace.update(y=style.column(curve.share), text=[f"N = {curve.passes}"] * len(curve.share))
         self.visited.append((passes, 1e3 * mind.seconds, 1e3 * mind.wake_seconds))
         n, asleep, awake = (style.column(numbers) for numbers in zip(*self.visited, strict=True))
         cost = [f"N = {p}: {ms:.1f} ms, {p * pass_flops / 1e6:.1f} Mflop" for p, ms, _ in self.visited]
@@ -103,10 +103,10 @@ class Measures:
             looks.insert(0, (self.own, style.PALETTE["sky"], "dash", "circle-open"))
         self._turning: list[tuple[Stored, go.Scatter]] = []
         for one, colour, dash, symbol in looks:
-            curve = one.at(self.most)
-            name = f"{one.name}, N = {curve.passes}, stored"
+            curve, turning = one.at(self.most), one.elastic or one is self.own  # does it follow the slider?
+            name = f"{one.name}, N = {'the slider’s' if turning else curve.passes}, stored"
             trace = self._line(name, curve.depth, curve.share, colour=colour, dash=dash, symbol=symbol)
-            if one.elastic or one is self.own:  # it follows the slider
+            if turning:
                 self._turning.append((one, trace))
         self._live = self._line("live: your " + self.sleeper.noun, depths, depths, colour=style.ROLES["model"], width=4)
         guess = {"color": style.ROLES["guess"], "dash": "dash", "width": 3}

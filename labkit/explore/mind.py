@@ -63,7 +63,7 @@ class Mind:
         questions: ``[Q, Tq]`` tokens.
         truth: ``[Q]`` right answers.
         probability: ``[Q, vocab]`` what the model holds likely.
-        seconds: that sleep took; wake_seconds: that one question alone took, awake (the quickest of three).
+        seconds: that sleep took; wake_seconds: that one question alone took, awake (the quicker of two).
     """
 
     columns: tuple[int, ...]
@@ -114,7 +114,7 @@ def read_mind(model: SleepLM, task: Task, context: Tensor, passes: int) -> Mind:
         clock = time.perf_counter()
         state = fall_asleep(model, context, passes)
         seconds = time.perf_counter() - clock
-        for _ in range(3):
+        for _ in range(2):
             clock = time.perf_counter()
             ask(model, state, exam.questions[0, :1])
             waking.append(time.perf_counter() - clock)

@@ -100,6 +100,7 @@ class MindMap:
             across = np.tile(style.column(range(task.width)), task.steps + 1)
             down = style.column(np.repeat(np.arange(task.steps + 1), task.width))
         self._text = text
+        self._names = {answer: self.sleeper.label(answer, text) for answer in self.sleeper.answers}
         self._truth.update(x=across, y=down, z=truth)
         if graph:
             said = [self.sleeper.label(int(node), text) for node in mind.truth]
@@ -136,8 +137,7 @@ class MindMap:
 
     def _name(self, token: int) -> str:
         """A node by its name; a token that is no answer as the task writes it."""
-        known = token in self.sleeper.answers
-        return self.sleeper.label(token, self._text) if known else self.sleeper.task.token_name(token)
+        return self._names[token] if token in self._names else self.sleeper.task.token_name(token)
 
     def _hover(self, mind: Mind) -> list[str]:
         width, said = len(mind.columns), []

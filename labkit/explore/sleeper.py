@@ -94,8 +94,9 @@ class Explorer(Panel):
         mind = read_mind(self.sleeper.model, self.sleeper.task, self.context, self.passes.value)
         column = self.column.value if self.column.value in mind.columns else mind.columns[0]
         question = mind.at(self.depth.value, column)
-        self._map.draw(mind, question, self.guess.value, self._text if new else None)
-        with self.below.batch_update():
+        # all figures are told at once, so that the browser lays them out and paints them once
+        with self._map.left.batch_update(), self._map.right.batch_update(), self.below.batch_update():
+            self._map.draw(mind, question, self.guess.value, self._text if new else None)
             if new:
                 self._measures.begin(self._text)
             self._measures.show(mind, self.passes.value, question, self.guess.value, self._pass_flops)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -68,10 +69,15 @@ class Stored:
         """By depth at the `nearest` N; one trained at a single N is read at that one whatever `passes` says."""
         if self.recipe is not None and not self.elastic:
             passes = self.recipe.training.passes_range[1]
-        n = self.nearest(passes)
-        rows = self.rows[self.rows["passes"] == n].sort_values("depth")
-        depth, share, low, high = (rows[key].to_numpy() for key in ("depth", "accuracy", "low", "high"))
-        return Curve(n, depth, share, low, high)
+        return self._curves[self.nearest(passes)]
+
+    @cached_property
+    def _curves(self) -> dict[int, Curve]:
+        curves = {}
+        for n, rows in self.rows.sort_values("depth").groupby("passes"):
+            depth, share, low, high = (rows[key].to_numpy() for key in ("depth", "accuracy", "low", "high"))
+            curves[int(n)] = Curve(int(n), depth, share, low, high)
+        return curves
 
 
 def stored(name: str) -> Stored | None:

@@ -97,34 +97,17 @@ class SleepLM(nn.Module):
         Raises:
             TypeError, ValueError: a sentence, for a wrong dtype, shape, token id, state or number of passes.
         """
-        final: SleepState | None = None
-        for final in self.sleep_steps(tokens, state, passes):  # noqa: B007
+        final: Memories | None = None
+        for final in self._passes(tokens, state, passes):  # noqa: B007
             pass
-        return self._cleared(state) if final is None else final
+        return self._cleared(state) if final is None else self._evict(final, state, tokens.shape[1])
 
     def sleep_steps(self, tokens: Tensor, state: SleepState, passes: int) -> Iterator[SleepState]:
         """The states that ``sleep(tokens, state, n)`` would leave, for n = 1, 2, ..., `passes`, in one go.
 
         Args and errors are those of `sleep`; the errors come with the first state that is asked for.
         """
-        _whole_number("passes", passes, at_least=0)
-        self._check(tokens, state)
-        if tokens.shape[1] > self.config.window:
-            raise ValueError(
-                f"One sleep reads at most window={self.config.window} tokens, but {tokens.shape[1]} came; "
-                "split them, or pass them through the model's forward with context=."
-            )
-        embedded = self.embed(tokens)
-        h, fast = embedded, state.fast
-        for n in range(passes):
-            if n > 0 and self.config.carry == "state":
-                h = embedded
-            elif n > 0 and self.config.reinject:
-                h = self.between(h) + embedded
-            if self.config.carry == "hidden":
-                fast = state.fast
-            h, memories = self.read(h, Memories(fast, state.cache, state.tails))
-            fast = memories.fast
+        for memories in self._passes(tokens, state, passes):
             yield self._evict(memories, state, tokens.shape[1])
 
     def wake(self, tokens: Tensor, state: SleepState) -> tuple[Tensor, SleepState]:
@@ -187,6 +170,28 @@ class SleepLM(nn.Module):
         return other
 
     # ---------------------------------------------------------------- the work
+
+    def _passes(self, tokens: Tensor, state: SleepState, passes: int) -> Iterator[Memories]:
+        """What is remembered after each of `passes` passes over one window, before anything is evicted."""
+        _whole_number("passes", passes, at_least=0)
+        self._check(tokens, state)
+        if tokens.shape[1] > self.config.window:
+            raise ValueError(
+                f"One sleep reads at most window={self.config.window} tokens, but {tokens.shape[1]} came; "
+                "split them, or pass them through the model's forward with context=."
+            )
+        embedded = self.embed(tokens)
+        h, fast = embedded, state.fast
+        for n in range(passes):
+            if n > 0 and self.config.carry == "state":
+                h = embedded
+            elif n > 0 and self.config.reinject:
+                h = self.between(h) + embedded
+            if self.config.carry == "hidden":
+                fast = state.fast
+            h, memories = self.read(h, Memories(fast, state.cache, state.tails))
+            fast = memories.fast
+            yield memories
 
     def read(self, h: Tensor, memories: Memories) -> tuple[Tensor, Memories]:
         """One pass of all blocks over ``h [B, T, dim]``: what sleep repeats and wake does once."""
