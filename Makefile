@@ -9,6 +9,9 @@ FIRST = notebooks/00_start_here.ipynb
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --disable-pip-version-check
 
+# By itself and first, so that PyTorch's index is asked for this one package.
+CPU_TORCH := $(if $(CPU),$(PIP) --no-deps $$(grep -E '^(--extra-index-url|torch)' binder/requirements.txt))
+
 # JupyterLab refuses to start as root (in a container, say) unless it is told that root is meant.
 ROOT_ARGS := $(if $(filter 0,$(shell id -u)),--allow-root)
 
@@ -59,11 +62,13 @@ help:  ## this list
 # An empty file marks a finished installation, so that a second `make lab` starts at once. A change of the
 # requirements makes it old.
 $(VENV)/installed: pyproject.toml | $(VENV)/bin/python
-	$(PIP) -e . $(if $(CPU),-r binder/requirements.txt)
+	$(CPU_TORCH)
+	$(PIP) -e .
 	@touch $@
 
 $(VENV)/installed-dev: pyproject.toml | $(VENV)/bin/python
-	$(PIP) -e '.[dev]' $(if $(CPU),-r binder/requirements.txt)
+	$(CPU_TORCH)
+	$(PIP) -e '.[dev]'
 	@touch $@ $(VENV)/installed
 
 $(VENV)/bin/python:
