@@ -1,4 +1,4 @@
-"""What the README says of the trained models is what the stored rows say."""
+"""What README.md and data/RESULTS.md say of the trained models is what the stored rows say."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from labkit.checkpoints import read_card
 from labkit.explore.mind import reach
 
 ROOT = Path(__file__).resolve().parent.parent
-TEXT = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split("## What came out so far")[1].split())
+README = (ROOT / "README.md").read_text(encoding="utf-8").split("## What came out so far")[1]
+BRIEF = " ".join(README.split())
+TEXT = " ".join((ROOT / "data" / "RESULTS.md").read_text(encoding="utf-8").split())
 
 
 def rows(name: str, *, pooled: bool) -> pd.DataFrame:
@@ -22,15 +24,14 @@ def rows(name: str, *, pooled: bool) -> pd.DataFrame:
 
 
 def figure(x: float, digits: int = 2) -> str:
-    """As the README writes shares: .92, 1.00, -.0005."""
+    """As both write shares: .92, 1.00, -.0005."""
     return re.sub(r"^(-?)0\.", r"\1.", f"{x:.{digits}f}")
 
 
 def test_the_readmes_table_is_the_stored_one() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8").split("## What came out so far")[1]
     shown = {
         (int(row.split("|")[1]), depth): cell.strip()
-        for row in re.findall(r"^\| \d+ \|.*\|$", text, flags=re.MULTILINE)
+        for row in re.findall(r"^\| \d+ \|.*\|$", README, flags=re.MULTILINE)
         for depth, cell in enumerate(row.split("|")[2:-1], start=1)
     }
     stored = rows("depo-elastic", pooled=True)
@@ -55,12 +56,13 @@ def at(name: str, passes: int, depth: int, *, pooled: bool) -> list[str]:
     return [figure(share) for share in found]
 
 
-def test_what_the_readme_says_of_the_elastic_model() -> None:
+def test_what_is_said_of_the_elastic_model() -> None:
     pooled, single = rows("depo-elastic", pooled=True), rows("depo-elastic", pooled=False)
     deepest = pooled[pooled["depth"] == 8].set_index("passes")
     gains = {n: (figure(r["vs_one"]), figure(r["vs_one_low"]), figure(r["vs_one_high"])) for n, r in deepest.iterrows()}
     won, low, high = gains[6]
     assert f"N = 6, the most that was trained, beats N = 1 by {won} (95% interval over the three" in TEXT
+    assert f"beats N = 1 by {won} (95% interval over the three seeds: {low} to {high}). Three" in BRIEF
     assert f"seeds: {low} to {high}), and N = 8 by {gains[8][0]} ({gains[8][1]} to {gains[8][2]})" in TEXT
     within = single[(single["passes"] >= 2) & (single["passes"] <= 6)]
     assert sorted(within["passes"].unique()) == [2, 3, 4, 6]
@@ -70,28 +72,30 @@ def test_what_the_readme_says_of_the_elastic_model() -> None:
     assert "is {}, {} or {} hops after two passes, by seed".format(*sorted(reaches("depo-elastic", 2))) in TEXT
     eight, sixteen = lowest("depo-elastic", 8), lowest("depo-elastic", 16)
     assert "at N = 8 the worst hop is at {}, {} and {}, at N = 16 at {}, {} and {}.".format(*eight, *sixteen) in TEXT
+    assert "the three seeds is at {}, {} and {}, at N = 16 at {}, {} and {},".format(*eight, *sixteen) in BRIEF
     last = single[(single["passes"] == 64) & (single["depth"] == 8)]["accuracy"].max()
     # rounded up, since it is an upper end
     assert f"By N = 64 all three are at {figure(last + 0.005)} or less at 8 hops" in TEXT
+    assert f"by N = 64 all three are at {figure(last + 0.005)} or less at 8 hops" in BRIEF
     short = single[(single["passes"] == 8) & (single["accuracy"] < 0.95)]
     assert set(zip(short["seed"], short["depth"], strict=True)) == {("0", 7), ("0", 8)}
     assert (pooled[pooled["passes"] == 8]["accuracy"] >= 0.95).all()
 
 
-def test_what_the_readme_says_of_the_specialists() -> None:
+def test_what_is_said_of_the_specialists() -> None:
     stored = rows("depo-n1", pooled=True).query("passes == 1").sort_values("depth")["accuracy"].tolist()
     assert f"{' '.join(map(figure, stored[:4]))} at 1 to 4 hops, then guessing" in TEXT
     assert max(stored[4:]) < 0.1
-    assert "reaches {}, {} and {} hops, by seed (`depo-n1`;".format(*reaches("depo-n1", 1)) in TEXT
+    assert "reaches {}, {} and {} hops, by seed".format(*reaches("depo-n1", 1)) in TEXT
     cost = {name: read_card(name)["train_flops"] for name in ("depo-n1", "depo-elastic")}
     assert f"({100 * cost['depo-n1'] / cost['depo-elastic']:.0f} % of the training FLOPs)" in TEXT
     least = rows("depo-n4", pooled=False).query("passes == 4")["accuracy"].min()
-    assert f"One of four passes is right in {figure(least, 3)} or more" in TEXT
+    assert f"a specialist of four passes, is right in {figure(least, 3)} or more" in TEXT
     other = [*at("depo-n4", 3, 8, pooled=False), *at("depo-n4", 8, 8, pooled=False)]
     assert "at 8 hops {} and {} at N = 3, {} and {} at N = 8.".format(*other) in TEXT
 
 
-def test_what_the_readme_says_of_the_transformers_that_keep_their_cache() -> None:
+def test_what_is_said_of_the_transformers_that_keep_their_cache() -> None:
     one, two = (at("depo-cache", 1, depth, pooled=False)[0] for depth in (1, 2))
     assert f"is right in {one} at 1 hop and in {two}, the floor, at 2;" in TEXT
     loop = rows("depo-cache-loop", pooled=False).query("passes >= 2")
@@ -103,14 +107,14 @@ def test_what_the_readme_says_of_the_transformers_that_keep_their_cache() -> Non
     assert [f"{size:,} weights" in TEXT for size in sizes] == [True]
 
 
-def test_what_the_readme_says_of_depo_deep() -> None:
+def test_what_is_said_of_depo_deep() -> None:
     told = [reaches("depo-deep", n)[0] for n in (1, 2, 3, 4, 6, 8)]
     assert "the reach is {}, {}, {}, {}, {} and {} hops after 1, 2, 3, 4, 6 and 8 passes".format(*told) in TEXT
     deep = rows("depo-deep", pooled=False)
     assert (deep.query("depth >= 10 and passes >= 1")["accuracy"] < 0.06).all()  # at the floor, or below
 
 
-def test_what_the_readme_says_of_two_windows_and_of_the_automaton() -> None:
+def test_what_is_said_of_two_windows_and_of_the_automaton() -> None:
     assert f"is right in {at('depo-windows', 1, 4, pooled=True)[0]} at 4 hops after one pass" in TEXT
     least = rows("depo-windows", pooled=False).query("passes in (2, 3, 4)")["accuracy"].min()
     assert f"in {figure(least)} or more at every hop and seed after two, three and four" in TEXT
@@ -118,9 +122,10 @@ def test_what_the_readme_says_of_two_windows_and_of_the_automaton() -> None:
     assert "at step 8 {} of the cells are right after one pass, {} after two and {} after six".format(*cells) in TEXT
 
 
-def test_what_the_readme_says_of_the_two_knobs() -> None:
+def test_what_is_said_of_the_two_knobs() -> None:
     e = contrasts.read()["interaction"]
     assert f"in one number, is {figure(e['value'])} [{figure(e['low'])}, {figure(e['high'])}]" in TEXT
+    assert f"(interaction {figure(e['value'])} [{figure(e['low'])}, {figure(e['high'])}])" in BRIEF
     assert contrasts.verdict(contrasts.read()).startswith("Undecided")
 
     def shares(name: str, passes: int) -> list[float]:
@@ -135,6 +140,6 @@ def test_what_the_readme_says_of_the_two_knobs() -> None:
     assert f"recall is right in {figure(min(recall))} to {figure(max(recall))} after one pass" in TEXT
 
 
-def test_what_the_readme_says_of_the_slider() -> None:
+def test_what_is_said_of_the_slider() -> None:
     found = json.loads((ROOT / "data" / "results" / "slider-latency.json").read_text(encoding="utf-8"))
-    assert f"takes {found['median_ms']:.0f} ms (median) and {found['p95_ms']:.0f} ms (95th percentile)" in TEXT
+    assert f"takes {found['median_ms']:.0f} ms (median) and {found['p95_ms']:.0f} ms (95th percentile)" in BRIEF

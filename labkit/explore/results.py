@@ -1,4 +1,4 @@
-"""Figures of stored rows alone: what `labkit evaluate` measured over all seeds, for README."""
+"""Figures of stored rows alone: what `labkit evaluate` measured over all seeds, for README.md and data/RESULTS.md."""
 
 from __future__ import annotations
 
