@@ -92,7 +92,7 @@ def test_what_is_said_of_the_specialists() -> None:
     least = rows("depo-n4", pooled=False).query("passes == 4")["accuracy"].min()
     assert f"a specialist of four passes, is right in {figure(least, 3)} or more" in TEXT
     other = [*at("depo-n4", 3, 8, pooled=False), *at("depo-n4", 8, 8, pooled=False)]
-    assert "at 8 hops {} and {} at N = 3, {} and {} at N = 8.".format(*other) in TEXT
+    assert "at 8 hops {}, {} and {} at N = 3, by seed, and {}, {} and {} at N = 8.".format(*other) in TEXT
 
 
 def test_what_is_said_of_the_transformers_that_keep_their_cache() -> None:
@@ -118,8 +118,11 @@ def test_what_is_said_of_two_windows_and_of_the_automaton() -> None:
     assert f"is right in {at('depo-windows', 1, 4, pooled=True)[0]} at 4 hops after one pass" in TEXT
     least = rows("depo-windows", pooled=False).query("passes in (2, 3, 4)")["accuracy"].min()
     assert f"in {figure(least)} or more at every hop and seed after two, three and four" in TEXT
-    cells = [at("rule110-elastic", n, 8, pooled=False)[0] for n in (1, 2, 6)]
-    assert "at step 8 {} of the cells are right after one pass, {} after two and {} after six".format(*cells) in TEXT
+    cells = [at("rule110-elastic", n, 8, pooled=False)[0] for n in (1, 2, 6, 16)]
+    words = "at step 8 {} of the cells are right after one pass, {} after two and {} after six and sixteen"
+    assert cells[2] == cells[3] and words.format(*cells[:3]) in TEXT
+    whole = rows("rule110-elastic", pooled=False).query("depth == 8").set_index("passes")["whole"]
+    assert "right in {}, {} and {} of the rows".format(*(figure(whole[n]) for n in (1, 2, 6))) in TEXT
 
 
 def test_what_is_said_of_the_two_knobs() -> None:
