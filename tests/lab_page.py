@@ -63,6 +63,16 @@ READ = """name => {
   };
 }"""
 
+# What stands in the picture itself, whatever the figure's data say: width and height in pixels of each mark.
+STANDS = """name => {
+  const marks = {bars: '.barlayer .point path', dots: '.scatterlayer .points path', lines: '.scatterlayer .js-line',
+                 words: '.scatterlayer .textpoint', grids: '.heatmaplayer image', pictures: '.layer-above image'};
+  const gd = window.__lab.find(name);
+  const sizes = e => { const box = e.getBBox(); return [box.width, box.height]; };
+  return Object.fromEntries(
+    Object.entries(marks).map(([kind, mark]) => [kind, [...gd.querySelectorAll(mark)].map(sizes)]));
+}"""
+
 
 class LabPage:
     """A page of JupyterLab with one notebook in it; `Lab.open` makes these. `page` is playwright's page."""
@@ -138,6 +148,11 @@ class LabPage:
         """
         self._wait_for_figure(name, seconds)
         return self.page.evaluate(READ, name)
+
+    def marks(self, name: str | int) -> dict[str, list[list[float]]]:
+        """What stands in a figure's picture: for bars, dots, lines, words, grids and pictures their sizes in pixels."""
+        self.page.wait_for_timeout(200)  # some frames, so that what was sent is drawn
+        return self.page.evaluate(STANDS, name)
 
     def slider(self, description: str) -> Locator:
         """The handle of a slider, ready for ``press``."""

@@ -55,6 +55,12 @@ def called(checkpoint: str, text: str | None, passes: int, folder: Path = REPO /
     return shades(sleeper, read_mind(model, sleeper.task, sleeper.task.encode(text), passes))
 
 
+def counted(page: LabPage) -> dict[str, dict[str, int]]:
+    """How many marks of each kind stand in the explorer's figures."""
+    names = ("truth-graph", *FIGURES)
+    return {name: {kind: len(sizes) for kind, sizes in page.marks(name).items()} for name in names}
+
+
 @pytest.mark.serial
 def test_the_slider_moves_the_figures_as_fast_as_a_hand(page: LabPage) -> None:
     found = summary(measure(page, 20))
@@ -76,6 +82,27 @@ def test_the_figure_changes_and_its_numbers_are_the_model_s(page: LabPage) -> No
     page.wait_idle()
     assert page.slider_value(SLIDER) == 0
     assert np.allclose(drawn(page, "mind-graph", "answer")["z"], called("depo-elastic", None, 0), atol=1e-4)
+
+
+def test_what_stands_in_the_picture_is_what_the_data_say(page: LabPage) -> None:
+    """A move draws only what moved; what did not move must stay, whichever control it was."""
+    page.press(SLIDER, "ArrowRight", moves=2, figures=FIGURES)
+    before = counted(page)
+    assert before["truth-graph"]["words"] == 16 * 8 and before["truth-graph"]["grids"] == 1
+    assert before["mind-graph"]["grids"] == before["mind-graph"]["pictures"] == 1
+    assert before["measures-graph"]["bars"] == 16 and before["measures-graph"]["lines"] > 4
+    for control, key in (("my guess: hops it can answer", "ArrowRight"), ("hops", "ArrowLeft")):
+        page.press(control, key)
+        now = counted(page)
+        assert now["measures-graph"].pop("dots") > before["measures-graph"].pop("dots")  # one more sleep, and its cost
+        assert now == before, control
+        before = counted(page)
+    heights = np.array(page.marks("measures-graph")["bars"])[:, 1]
+    likely = np.array(drawn(page, "measures-graph", "probability")["y"])
+    assert np.allclose(heights / heights.sum(), likely / likely.sum(), atol=0.01)
+    page.slider(SLIDER).press("Home")
+    page.wait_idle()
+    assert page.problems() == []
 
 
 def test_bad_typing_is_told_and_the_figure_stays(page: LabPage) -> None:

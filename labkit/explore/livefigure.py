@@ -6,8 +6,8 @@ plotly's own figure has habits that hurt a notebook full of sliders:
   several figures at once), the figure is drawn but never moves again. Here the code travels once for all figures, and
   a figure waits for it as long as it takes.
 - After every redraw the browser sends back what it filled in, and plotly trips over arrays in it (a ValueError in the
-  kernel). Here nothing is sent back.
-- Every change draws the whole figure anew. Here new points in lines, dots and bars are drawn alone.
+  kernel). Here that is not sent.
+- Every change draws the whole figure anew. Here a batch update that only moves points draws the points alone.
 - A figure's state is that of the moment it was made; later changes travel as messages, which a browser that has not
   drawn the figure yet loses. Here the state is the present one whenever it is asked for, the figure is announced to
   the browser when a box or a cell first refers to it (so fill it first, then put it into a box), and it is drawn once
@@ -28,7 +28,8 @@ import traitlets
 
 __all__ = ["LiveFigure"]
 
-_SHARED = f"labkit-plotly-{plotly.__version__}"  # where the page keeps the code; two versions may meet on one page
+# Where the page keeps the code: two versions of plotly, or of what is kept, may meet on one page.
+_SHARED = f"labkit-plotly-{plotly.__version__}-2"
 
 
 class _Library(anywidget.AnyWidget):
@@ -65,30 +66,38 @@ class LiveFigure(go.FigureWidget):
       : value === null || typeof value !== "object" ? value
       : value.dtype && value.buffer ? column(value)
       : Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, read(inner)]));
-    // New points between axes whose ends are fixed move nothing else: plotly's animation without a transition draws
-    // only them, in a third to a half of the time that it takes to draw a figure of three panes.
+    // New points in lines, dots and bars, between axes whose ends are fixed, move nothing else: plotly's animation
+    // without a transition draws the traces and neither axes nor legend. It removes every trace that it is not given,
+    // cannot draw other kinds, and neither styles new bars nor clears lines that lose their last point.
     const light = (el, {{ style_data, layout_data, style_traces }}) => {{
       const at = el._fullLayout, axes = [...at._subplots.xaxis, ...at._subplots.yaxis];
-      return Object.keys(layout_data ?? {{}}).length === 0
-        && Object.keys(style_data).every(name => ["x", "y", "text", "marker.size"].includes(name))
-        && style_traces.every(i => ["scatter", "bar"].includes(el._fullData[i].type))
-        && axes.every(id => !at[id[0] + "axis" + id.slice(1)].autorange);
+      return !document.hidden && Object.keys(layout_data ?? {{}}).length === 0
+        && el._fullData.every(t => t.visible === true && ["scatter", "bar"].includes(t.type))
+        && axes.map(id => at[id[0] + "axis" + id.slice(1)]).every(a => !a.autorange && !/category/.test(a.type))
+        && Object.entries(style_data).every(([name, values]) => ["x", "y", "text", "marker.size"].includes(name)
+          && values.every((value, i) => {{
+            const trace = el._fullData[style_traces[i]], count = value?.length;
+            return value === undefined || (trace.type === "bar" ? count === trace[name]?.length : count !== 0);
+          }}));
     }};
     const draw = async (Plotly, el, sent) => {{
-      const {{ style_data, layout_data, style_traces: traces }} = sent;
+      const {{ style_data, layout_data, style_traces }} = sent;
       if (!light(el, sent))
-        return Plotly.update(el, {{ ...style_data, _doNotReportToPy: true }}, layout_data ?? {{}}, traces);
-      const data = traces.map((_, i) => Object.fromEntries(Object.entries(style_data)
-        .map(([name, values]) => [name, values[i]]).filter(([, value]) => value !== undefined)));
+        return Plotly.update(el, {{ ...style_data, _doNotReportToPy: true }}, layout_data ?? {{}}, style_traces);
+      const data = el.data.map(() => ({{}}));
+      for (const [name, values] of Object.entries(style_data))
+        values.forEach((value, i) => {{ if (value !== undefined) data[style_traces[i]][name] = value; }});
       const now = {{ transition: {{ duration: 0 }}, frame: {{ duration: 0, redraw: false }}, mode: "afterall" }};
-      await Plotly.animate(el, {{ data, traces }}, now);
-      el.emit("plotly_afterplot");
+      const done = Plotly.animate(el, {{ data, traces: data.map((_, i) => i) }}, now);
+      await Promise.race([done, later(500)]);  // it never settles if the figure is drawn anew meanwhile
     }};
     export default {{ async render({{ model, el, ...rest }}) {{
       // Not sent: all that plotly filled in by itself, which comes after other changes and serves nobody here.
       const set = (name, value) => {{ if (!/Deltas?$/.test(name)) model.set(name, value); }};
       const get = name => name === "_py2js_update" ? null : model.get(name);  // `update` below draws it
-      const context = {{ model: {{ ...model, get, set }}, el, ...rest }};
+      const heard = [];
+      const on = (...heed) => {{ heard.push(heed); model.on(...heed); }};
+      const context = {{ model: {{ ...model, get, set, on }}, el, ...rest }};
       while (!globalThis["{_SHARED}"]) await later(50);
       const {{ made, Plotly }} = await globalThis["{_SHARED}"];
       const widget = typeof made === "function" ? await made() : made;
@@ -96,13 +105,19 @@ class LiveFigure(go.FigureWidget):
       const {{ width = 700, height = 450 }} = model.get("_widget_layout");
       el.style.containIntrinsicSize = `auto ${{width}}px auto ${{height}}px`;
       el.style.contentVisibility = "auto";  // a figure out of sight is neither styled, laid out nor painted
-      let remove = widget.render(context), waiting = false;
-      const redraw = () => {{ waiting = false; remove?.(); remove = widget.render(context); }};
+      let remove, waiting = false, drawn = 0, drawing;
+      const redraw = () => {{
+        waiting = false; drawn += 1; drawing = Promise.resolve();  // what was not yet drawn is in the state
+        remove?.();
+        heard.splice(0).forEach(heed => model.off(...heed));  // else plotly's own handlers would add up
+        remove = widget.render(context);
+        el.on("plotly_transitioned", () => el.emit("plotly_afterplot"));  // as after every other drawing
+      }};
+      redraw();
       const renewed = () => {{ if (!waiting) {{ waiting = true; queueMicrotask(redraw); }} }};
-      let drawing = Promise.resolve();  // one after another, in the order in which they were sent
-      const update = () => {{
-        const sent = read(model.get("_py2js_update"));
-        if (sent) drawing = drawing.then(() => el._fullLayout && draw(Plotly, el, sent)).catch(console.error);
+      const update = () => {{  // one after another, in the order in which they were sent
+        const sent = read(model.get("_py2js_update")), before = drawn;
+        if (sent) drawing = drawing.then(() => before === drawn && draw(Plotly, el, sent)).catch(console.error);
       }};
       model.on("change:_py2js_update", update);
       model.on("change:_widget_data", renewed);

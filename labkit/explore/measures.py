@@ -103,8 +103,9 @@ class Measures:
             looks.insert(0, (self.own, style.PALETTE["sky"], "dash", "circle-open"))
         self._turning: list[tuple[Stored, go.Scatter]] = []
         for one, colour, dash, symbol in looks:
-            curve, turning = one.at(self.most), one.elastic or one is self.own  # does it follow the slider?
-            name = f"{one.name}, N = {'the slider’s' if turning else curve.passes}, stored"
+            curve, turning = one.at(self.most), one.elastic or one.recipe is None
+            # a name that changed would have the legend drawn anew at every move; which N it is tells the hover text
+            name = f"{one.name}, N {'≤ the slider’s' if turning else f'= {curve.passes}'}, stored"
             trace = self._line(name, curve.depth, curve.share, colour=colour, dash=dash, symbol=symbol)
             if turning:
                 self._turning.append((one, trace))

@@ -83,11 +83,10 @@ class MindMap:
         )  # fmt: skip
 
     def draw(self, mind: Mind, question: int, guess: int, text: str | None = None) -> None:
-        """Bring both figures up to date, each in one redraw; `text` is given when it is another context's."""
-        with self.left.batch_update(), self.right.batch_update():
-            if text is not None:
-                self._begin(mind, text)
-            self._show(mind, question, guess)
+        """Bring both figures up to date, within a batch update of theirs; `text` is given for another context."""
+        if text is not None:
+            self._begin(mind, text)
+        self._show(mind, question, guess)
 
     def _begin(self, mind: Mind, text: str) -> None:
         """Name the axes after the nodes or cells of a new context, and draw what is true of it."""

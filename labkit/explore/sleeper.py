@@ -94,7 +94,7 @@ class Explorer(Panel):
         mind = read_mind(self.sleeper.model, self.sleeper.task, self.context, self.passes.value)
         column = self.column.value if self.column.value in mind.columns else mind.columns[0]
         question = mind.at(self.depth.value, column)
-        # all figures are told at once, so that the browser lays them out and paints them once
+        # all figures are told at once, so that the browser need not paint between them
         with self._map.left.batch_update(), self._map.right.batch_update(), self.below.batch_update():
             self._map.draw(mind, question, self.guess.value, self._text if new else None)
             if new:
