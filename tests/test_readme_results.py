@@ -95,6 +95,28 @@ def test_what_is_said_of_the_specialists() -> None:
     assert "at 8 hops {}, {} and {} at N = 3, by seed, and {}, {} and {} at N = 8.".format(*other) in TEXT
 
 
+def test_what_is_said_of_the_rivals_of_equal_cost() -> None:
+    long = rows("depo-n1-long", pooled=False).query("passes == 1").sort_values("depth")["accuracy"].tolist()
+    assert f"only the first: {figure(long[0])} at 1 hop, {figure(max(long[1:]))} or less at the others." in TEXT
+    cards = {name: read_card(name) for name in ("depo-n1-long", "depo-elastic", "depo-deeper")}
+    spent = cards["depo-n1-long"]["train_flops"] / cards["depo-elastic"]["train_flops"]
+    assert f"({100 * spent:.0f} %; {cards['depo-n1-long']['steps']:,} steps, one seed)" in TEXT
+    deeper = rows("depo-deeper", pooled=False).set_index(["passes", "depth"])
+    elastic = rows("depo-elastic", pooled=False).query("seed == '0'").set_index(["passes", "depth"])
+    assert deeper.loc[(1, 8), "flops_sleep"] == elastic.loc[(4, 8), "flops_sleep"]
+    assert f"{deeper.loc[(1, 8), 'flops_sleep'] / 1e6:.1f} Mflop for a page, as many as four passes" in TEXT
+    costs = [figure(table.loc[(1, 8), "flops_wake"] / 1e6) for table in (elastic, deeper)]
+    assert "({} Mflop instead of {})".format(*costs) in TEXT
+    least = figure(deeper.loc[1, "accuracy"].min(), 3)
+    assert f"It is right in {least} or more at every hop." in TEXT
+    assert f"are right in {least} or more at every hop (`depo-deeper`, one seed)" in BRIEF
+    sizes = [round(cards[name]["parameters"], -3) for name in ("depo-deeper", "depo-elastic")]
+    assert "{:,} weights instead of {:,}".format(*sizes) in TEXT
+    over = [figure(deeper.loc[(n, 8), "accuracy"]) for n in (2, 4)]
+    assert "{} at 8 hops at N = 2, {} at N = 4.".format(*over) in TEXT
+    assert sorted({*reaches("depo-n1", 1), *reaches("depo-n1-long", 1)}) == [0, 2]
+
+
 def test_what_is_said_of_the_transformers_that_keep_their_cache() -> None:
     one, two = (at("depo-cache", 1, depth, pooled=False)[0] for depth in (1, 2))
     assert f"is right in {one} at 1 hop and in {two}, the floor, at 2;" in TEXT

@@ -53,7 +53,7 @@ class Explorer(Panel):
         self.below = panes(
             f"measures-{noun}",
             ["One question: what it holds likely", "Right answers by depth", "Cost of sleep, cost of waking"],
-            height=400, gap=0.08,
+            height=430, gap=0.08,
         )  # fmt: skip
         self._map = MindMap(sleeper)
         self._measures = Measures(self.below, sleeper, own, others, most)
