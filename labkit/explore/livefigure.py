@@ -92,31 +92,31 @@ class LiveFigure(go.FigureWidget):
       await Promise.race([done, later(500)]);  // it never settles if the figure is drawn anew meanwhile
     }};
     export default {{ async render({{ model, el, ...rest }}) {{
-      // Not sent: all that plotly filled in by itself, which comes after other changes and serves nobody here.
-      const set = (name, value) => {{ if (!/Deltas?$/.test(name)) model.set(name, value); }};
-      const get = name => name === "_py2js_update" ? null : model.get(name);  // `update` below draws it
-      const heard = [];
-      const on = (...heed) => {{ heard.push(heed); model.on(...heed); }};
-      const context = {{ model: {{ ...model, get, set, on }}, el, ...rest }};
       while (!globalThis["{_SHARED}"]) await later(50);
       const {{ made, Plotly }} = await globalThis["{_SHARED}"];
+      // Not sent: all that plotly filled in by itself, which comes after other changes and serves nobody here.
+      const set = (name, value) => {{ if (!/Deltas?$/.test(name)) model.set(name, value); }};
+      // `update` below draws it, unless a bundle of plotly does not show itself to the page
+      const get = name => Plotly && name === "_py2js_update" ? null : model.get(name);
+      const context = {{ model: {{ ...model, get, set }}, el, ...rest }};
       const widget = typeof made === "function" ? await made() : made;
       await widget.initialize?.(context);
       const {{ width = 700, height = 450 }} = model.get("_widget_layout");
       el.style.containIntrinsicSize = `auto ${{width}}px auto ${{height}}px`;
       el.style.contentVisibility = "auto";  // a figure out of sight is neither styled, laid out nor painted
+      const heard = [], on = (...heed) => {{ heard.push(heed); model.on(...heed); }};
       let remove, waiting = false, drawn = 0, drawing;
       const redraw = () => {{
         waiting = false; drawn += 1; drawing = Promise.resolve();  // what was not yet drawn is in the state
         remove?.();
         heard.splice(0).forEach(heed => model.off(...heed));  // else plotly's own handlers would add up
-        remove = widget.render(context);
+        remove = widget.render({{ ...context, model: {{ ...context.model, on }} }});
         el.on("plotly_transitioned", () => el.emit("plotly_afterplot"));  // as after every other drawing
       }};
       redraw();
       const renewed = () => {{ if (!waiting) {{ waiting = true; queueMicrotask(redraw); }} }};
       const update = () => {{  // one after another, in the order in which they were sent
-        const sent = read(model.get("_py2js_update")), before = drawn;
+        const sent = Plotly && read(model.get("_py2js_update")), before = drawn;
         if (sent) drawing = drawing.then(() => before === drawn && draw(Plotly, el, sent)).catch(console.error);
       }};
       model.on("change:_py2js_update", update);
