@@ -140,6 +140,8 @@ def test_what_is_said_of_two_windows_and_of_the_automaton() -> None:
     assert f"is right in {at('depo-windows', 1, 4, pooled=True)[0]} at 4 hops after one pass" in TEXT
     least = rows("depo-windows", pooled=False).query("passes in (2, 3, 4)")["accuracy"].min()
     assert f"in {figure(least)} or more at every hop and seed after two, three and four" in TEXT
+    slid = [at("depo-windows-sliding", 1, hops, pooled=False)[0] for hops in (1, 2)]
+    assert "is right in {} at 1 hop and in {}, little above the floor, at 2".format(*slid) in TEXT
     cells = [at("rule110-elastic", n, 8, pooled=False)[0] for n in (1, 2, 6, 16)]
     words = "at step 8 {} of the cells are right after one pass, {} after two and {} after six and sixteen"
     assert cells[2] == cells[3] and words.format(*cells[:3]) in TEXT
