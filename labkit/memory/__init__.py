@@ -1,5 +1,6 @@
 """Long-term memories as layers: what they hold comes in as an argument and goes out as a return value."""
 
 from labkit.memory.gated_delta import GatedDelta
+from labkit.memory.titans import MemoryState, NeuralMemory
 
-__all__ = ["GatedDelta"]
+__all__ = ["GatedDelta", "MemoryState", "NeuralMemory"]

@@ -34,11 +34,16 @@ class MQAR(Task):
     labels  .  .  .  .  .  .  .  . | v2  . v5  .
     depth   .  .  .  .  .  .  .  . |  1  .  1  .
 
+    With ``fewest`` a training batch holds that many pairs, up to all of them, drawn evenly for the batch; the places
+    left, at random, hold two blanks each (one more token). So recall can be learned on few pairs, where a small memory
+    has room, and what it lacks at ``pairs`` is room and not the knack. Exams always hold all of them.
+
     Args:
         pairs: pairs in a context.
         keys, values: how many different keys and values there are, each at least ``pairs``.
-        queries: questions per training sequence, at most ``pairs``.
+        queries: questions per training sequence, at most ``pairs``, or ``fewest`` where it is given.
         window: tokens per window; even and a divisor of 2 * pairs. By default one window holds all pairs.
+        fewest: pairs in the emptiest training contexts, at most ``pairs``; None leaves no place blank.
 
     Raises:
         TypeError: a parameter is not a whole number.
@@ -48,7 +53,13 @@ class MQAR(Task):
     name = "mqar"
 
     def __init__(
-        self, pairs: int = 8, keys: int = 32, values: int = 32, queries: int = 8, window: int | None = None
+        self,
+        pairs: int = 8,
+        keys: int = 32,
+        values: int = 32,
+        queries: int = 8,
+        window: int | None = None,
+        fewest: int | None = None,
     ) -> None:
         whole("pairs", pairs, 1)
         for key, value in (("keys", keys), ("values", values)):
@@ -58,14 +69,23 @@ class MQAR(Task):
                     f"{pairs} pairs need {pairs} different {key}, and there are {value}; raise {key}."
                 )
         whole("queries", queries, 1)
-        if queries > pairs:
-            raise ValueError(f"Each pair is asked at most once, so {pairs} pairs allow no {queries} queries.")
+        least = pairs if fewest is None else whole("fewest", fewest, 1, pairs)
+        if queries > least:
+            raise ValueError(f"Each pair is asked at most once, so {least} pairs allow no {queries} queries.")
         window = whole_windows(window, 2 * pairs, "pair")
-        params = {"pairs": pairs, "keys": keys, "values": values, "queries": queries, "window": window}
+        params = {
+            "pairs": pairs, "keys": keys, "values": values, "queries": queries, "window": window, "fewest": fewest,
+        }  # fmt: skip
         super().__init__(
-            params=params, vocab=keys + values, max_depth=1, window=window, context=2 * pairs, queries=queries
+            params=params,
+            vocab=keys + values + (fewest is not None),
+            max_depth=1,
+            window=window,
+            context=2 * pairs,
+            queries=queries,
         )
-        self.pairs, self.keys, self.values = pairs, keys, values
+        self.pairs, self.keys, self.values, self.fewest = pairs, keys, values, fewest
+        self.blank = keys + values
 
     def chance(self, depth: int = 1) -> float:
         """1 / values."""
@@ -77,8 +97,10 @@ class MQAR(Task):
         return self.chance(depth)
 
     def token_name(self, token: int) -> str:
-        """Keys as k0, values as v0."""
+        """Keys as k0, values as v0, a blank as an underscore."""
         whole("token", token, 0, self.vocab - 1)
+        if token == self.blank:
+            return "_"
         return f"k{token}" if token < self.keys else f"v{token - self.keys}"
 
     def encode(self, text: str) -> Tensor:
@@ -122,7 +144,9 @@ class MQAR(Task):
             raise ValueError(f"There are {len(tokens) // 2} pairs; at most {self.pairs} fit.")
         seen: set[int] = set()
         for key, value in zip(tokens[::2], tokens[1::2], strict=True):
-            if not 0 <= key < self.keys or not self.keys <= value < self.vocab:
+            if key == value == self.blank and self.fewest is not None:
+                continue
+            if not 0 <= key < self.keys or not self.keys <= value < self.blank:
                 raise ValueError(f"Tokens {key} and {value} are no pair of a key and a value.")
             if key in seen:
                 raise ValueError(f"Key {key} stands there twice; a key has one value.")
@@ -132,9 +156,16 @@ class MQAR(Task):
         # No split is needed: pairs are drawn anew for every context.
         keys = torch.rand(n, self.keys, generator=generator).argsort(dim=1, stable=True)[:, : self.pairs]
         values = torch.rand(n, self.values, generator=generator).argsort(dim=1, stable=True)[:, : self.pairs]
-        return torch.stack([keys, self.keys + values], dim=-1).flatten(1)
+        context = torch.stack([keys, self.keys + values], dim=-1)
+        if self.fewest is not None and not held_out:
+            count = int(torch.randint(self.fewest, self.pairs + 1, (), generator=generator))
+            place = torch.rand(n, self.pairs, generator=generator).argsort(dim=1, stable=True)
+            context = torch.where((place < count)[..., None], context, self.blank)
+        return context.flatten(1)
 
     def _questions(self, context: Tensor) -> Exam:
-        """Every pair, in the order of the context."""
+        """Every pair, in the order of the context; all contexts hold equally many."""
         keys, values = context[:, 0::2], context[:, 1::2]
+        held = keys != self.blank
+        keys, values = (t[held].view(len(context), -1) for t in (keys, values))
         return Exam(context, keys.unsqueeze(-1), values, torch.ones_like(keys), window=self.window)

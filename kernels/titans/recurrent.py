@@ -1,0 +1,43 @@
+"""The neural memory token by token, written to be read. Every faster form is tested against this one."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Weights = list[Tensor]
+
+
+def read(weights: Weights, x: Tensor) -> Tensor:
+    """What the memory answers to ``x [B, H, D]``: layers ``x @ W`` with SiLU between them, none after the last."""
+    for number, weight in enumerate(weights):
+        x = torch.einsum("bhi,bhio->bho", F.silu(x) if number else x, weight)
+    return x
+
+
+def recurrent_neural_memory(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    step: Tensor,
+    momentum: Tensor,
+    forget: Tensor,
+    weights: Weights,
+    velocity: Weights,
+) -> tuple[Tensor, tuple[Weights, Weights]]:
+    """`neural_memory` with ``chunk_size=1`` as the paper writes it (Titans, equations 10, 12 to 14)."""
+    outputs = []
+    for t in range(q.shape[1]):
+        key, value = k[:, t], v[:, t]
+        θ, η, α = (gate[:, t, :, None, None] for gate in (step, momentum, forget))
+
+        def loss(weights: Weights, key: Tensor = key, value: Tensor = value) -> Tensor:
+            return (read(weights, key) - value).square().sum()  # equation 12; rows and heads do not meet
+
+        surprise = torch.func.grad(loss)(weights)
+        velocity = [η * s - θ * g for s, g in zip(velocity, surprise, strict=True)]  # equations 10 and 14
+        weights = [(1 - α) * w + s for w, s in zip(weights, velocity, strict=True)]  # equation 13
+        outputs.append(read(weights, q[:, t]))  # read after the write
+    y = torch.stack(outputs, dim=1) if outputs else torch.zeros_like(v)
+    return y, (weights, velocity)

@@ -1,0 +1,169 @@
+"""The neural memory of Titans as a layer (arXiv 2501.00663): a small network that learns while it is used."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from labkit.kernels.titans import Carried, continue_memory, read_memory
+
+__all__ = ["MemoryState", "NeuralMemory"]
+
+GAIN = 1.7  # makes up for what SiLU takes from small inputs, else deep memories begin near zero, where they stay
+
+
+@dataclass(frozen=True, eq=False)
+class MemoryState:
+    """What one neural memory knows at one moment; a value, which `NeuralMemory` never changes.
+
+    Attributes:
+        weights: the network M, for each layer ``[B, H, in, out]``.
+        velocity: past surprise S, shaped as `weights`.
+        anchor: M before the first token of the chunk that is open; gradients are taken there.
+        tail: the last inputs of the convolution, ``[B, conv - 1, channels]``.
+        position: tokens of the open chunk that were written, from 0 to ``chunk_size - 1``.
+    """
+
+    weights: tuple[Tensor, ...]
+    velocity: tuple[Tensor, ...]
+    anchor: tuple[Tensor, ...]
+    tail: Tensor
+    position: int
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> MemoryState:
+        """The state with `function` applied to every tensor (`torch.Tensor.detach`, say)."""
+        several = (tuple(map(function, ts)) for ts in (self.weights, self.velocity, self.anchor))
+        return MemoryState(*several, function(self.tail), self.position)
+
+
+class NeuralMemory(nn.Module):
+    """A memory that every token writes by one step of gradient descent, and reads.
+
+    ``q, k, v = SiLU(conv(x W))``, q and k of unit length per head. One number per token and head: momentum
+    ``η = sigmoid(x w_η + b_η)``, forgetting ``α = sigmoid(x w_α + b_α)``, step
+    ``θ = (1 - η) max_step sigmoid(x w_θ + b_θ)``. M by `labkit.kernels.neural_memory`; what is read is normalised per
+    head, gated by ``SiLU(x W_g)`` and projected back. M begins at learned weights, S at zero.
+
+    Args:
+        dim: width of the input; a head has ``dim // heads`` channels.
+        heads: memories side by side.
+        layers: of each memory, 1 (a linear map) to 4.
+        expansion: width between the layers, over the width of a head.
+        chunk_size: tokens whose gradients are taken at the same weights; 1 is the paper's recurrence, and any other
+            number another function.
+        momentum, forgetting: False fixes η or α at 0 (ablations of the paper's table 5).
+        conv: tokens seen by the depthwise causal convolution; 1 sees the token alone.
+        max_step: the largest step; None takes 1, and less for chunks of more than 4 tokens, ``4 / chunk_size``, since
+            tokens that look alike push the same way from one anchor.
+        limit: on the norm of M and S after each chunk (see `labkit.kernels.neural_memory`); None is the paper's rule.
+
+    Raises:
+        ValueError: a sentence, for a size out of range.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        heads: int = 1,
+        layers: int = 2,
+        expansion: int = 2,
+        chunk_size: int = 1,
+        momentum: bool = True,
+        forgetting: bool = True,
+        conv: int = 4,
+        max_step: float | None = None,
+        limit: float | None = 4.0,
+    ) -> None:
+        super().__init__()
+        sizes = {"dim": dim, "heads": heads, "layers": layers, "expansion": expansion, "conv": conv}
+        for name, value in sizes.items():
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, but it is {value!r}.")
+        if layers > 4:
+            raise ValueError(f"layers must be 1 to 4, but it is {layers}; the paper goes no deeper either.")
+        if dim % heads:
+            raise ValueError(f"dim={dim} must be a multiple of heads={heads}, so that every head is as wide.")
+        max_step = min(1.0, 4 / chunk_size) if max_step is None else max_step
+        if not 0 < max_step < math.inf:
+            raise ValueError(f"max_step must be a finite number above 0, but it is {max_step!r}.")
+        self.heads, self.chunk_size = heads, chunk_size
+        self.momentum, self.forgetting, self.max_step, self.limit = momentum, forgetting, max_step, limit
+        self.query, self.key, self.value, self.gate, self.out = (nn.Linear(dim, dim, bias=False) for _ in range(5))
+        self.gates = nn.Linear(dim, 3 * heads)  # step, momentum, forgetting
+        self.norm = nn.RMSNorm(dim // heads, eps=1e-6)
+        self.taps = nn.Parameter(torch.zeros(conv, 3 * dim))
+        width = dim // heads
+        sides = [width, *[expansion * width] * (layers - 1), width]
+        self.initial = nn.ParameterList(
+            torch.randn(heads, rows, columns) * (GAIN if i else 1.0) * rows**-0.5
+            for i, (rows, columns) in enumerate(itertools.pairwise(sides))
+        )
+        with torch.no_grad():
+            for i, bias in enumerate((-1.0, 0.0, -6.0)):  # untrained: steps of .13 max_step, η = .5, α = .0025
+                self.gates.bias[i * heads : (i + 1) * heads] = bias
+            self.taps.uniform_(-0.5, 0.5)
+            self.taps[-1] += 1.0  # the token itself comes first; its neighbours are learned
+
+    def init_state(self, batch_size: int) -> MemoryState:
+        """M at its learned first weights, S at zero, for each of `batch_size` sequences."""
+        weights = tuple(w.expand(batch_size, -1, -1, -1) for w in self.initial)
+        velocity = tuple(torch.zeros_like(w) for w in weights)
+        tail = self.taps.new_zeros(batch_size, self.taps.shape[0] - 1, self.taps.shape[1])
+        return MemoryState(weights, velocity, weights, tail, 0)
+
+    def forward(
+        self, x: Tensor, state: MemoryState | None = None, *, return_surprise: bool = False
+    ) -> tuple[Tensor, MemoryState] | tuple[Tensor, MemoryState, Tensor]:
+        """Write and read ``x [B, T, dim]``, going on from `state` (None: from nothing).
+
+        Returns:
+            ``y [B, T, dim]``, y of a token being read after it was written; the state after the last token; and with
+            `return_surprise` the surprise of every token ``[B, T, H]``, the norm of its gradient over all of M.
+            However a text is split over calls, the same is computed.
+        """
+        state = self.init_state(x.shape[0]) if state is None else state
+        q, k, v, tail = self._project(x, state.tail)
+        step, momentum, forget = self.gates(x).chunk(3, dim=-1)
+        momentum = torch.sigmoid(momentum) if self.momentum else torch.zeros_like(momentum)
+        step = (1 - momentum) * self.max_step * torch.sigmoid(step)  # a token moves M by as much whatever η is
+        forget = torch.sigmoid(forget) if self.forgetting else torch.zeros_like(forget)
+        carried = Carried(*map(list, (state.weights, state.velocity, state.anchor)), position=state.position)
+        y, carried, surprise = continue_memory(
+            q, k, v, step, momentum, forget, carried, chunk_size=self.chunk_size, limit=self.limit
+        )
+        after = MemoryState(
+            *map(tuple, (carried.weights, carried.velocity, carried.anchor)), tail, carried.position
+        )
+        y = self._finish(y, x)
+        return (y, after, surprise) if return_surprise else (y, after)
+
+    def recall(self, x: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
+        """What a memory with these `weights` answers to ``x [B, T, dim]``, without writing: ``M*(SiLU(x W_Q))``.
+
+        The convolution is left out: what is asked here need not be what the memory was last written with.
+        """
+        q = F.normalize(F.silu(self._heads(self.query(x))), dim=-1, eps=1e-6)
+        return self._finish(read_memory(weights, q), x)
+
+    def _project(self, x: Tensor, tail: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Queries, keys and values ``[B, T, H, D]``, and the new tail of the convolution."""
+        weight = torch.cat([self.query.weight, self.key.weight, self.value.weight])
+        inputs = torch.cat([tail.to(x.dtype), F.linear(x, weight)], dim=1)  # [B, conv - 1 + T, channels]
+        mixed = F.silu(sum(inputs[:, i : i + x.shape[1]] * tap for i, tap in enumerate(self.taps)))
+        q, k, v = map(self._heads, mixed.chunk(3, dim=-1))
+        q, k = (F.normalize(t, dim=-1, eps=1e-6) for t in (q, k))
+        return q, k, v, inputs[:, x.shape[1] :]
+
+    def _finish(self, y: Tensor, x: Tensor) -> Tensor:
+        """Normalise what was read, gate it by the input, project it back."""
+        return self.out((self.norm(y) * F.silu(self._heads(self.gate(x)))).flatten(-2))
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1))
