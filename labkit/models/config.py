@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from math import inf
 from typing import Any
 
-BLOCKS = ("attention", "delta")
+TITANS = ("lmm", "mac", "mag", "mal")
+BLOCKS = ("attention", "delta", *TITANS)
 EVICTIONS = ("hard", "sliding", "keep")
 CARRIES = ("both", "state", "hidden")
+WRITES = ("attended", "input")
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,8 @@ class SleepConfig:
         window: L, the most tokens one sleep reads.
         dim: width of the residual stream; `heads` must divide it.
         heads: heads of every attention and every memory layer.
-        pattern, repeat: the blocks are ``pattern * repeat``, each "attention" or "delta" (a gated delta memory).
+        pattern, repeat: the blocks are ``pattern * repeat``, each "attention", "delta" (a gated delta memory), or one
+            of Titans': "lmm" (a neural memory alone), "mac", "mag", "mal" (joined to attention in three ways).
         key_dim, value_dim: a memory head holds a ``[key_dim, value_dim]`` matrix; None takes ``dim // heads``.
         mlp_ratio: hidden width of the SwiGLU layer over `dim`.
         conv: tokens seen by the memory's short causal convolution.
@@ -30,6 +34,12 @@ class SleepConfig:
         reinject: between passes ``h <- norm(h) + embed(window)`` instead of ``h <- h``.
         carry: what goes from one pass to the next: "both" the hidden states and the fast weights, only the "state",
             or only the "hidden" states. Anything but "both" is an ablation.
+        segment: tokens of a "mac" segment, and what attention in "mag" and "mal" reaches; None takes the window. A
+            multiple of `chunk_size`, at most `window`.
+        memory_layers, expansion, chunk_size, momentum, forgetting: of Titans' memories; see
+            `labkit.memory.NeuralMemory`.
+        persistent: learned tokens that attention in Titans' blocks always sees.
+        write: what a "mac" memory stores, "attended" (the paper) or the block's "input".
     """
 
     vocab: int
@@ -45,16 +55,26 @@ class SleepConfig:
     eviction: str = "hard"
     reinject: bool = True
     carry: str = "both"
+    segment: int | None = None
+    memory_layers: int = 2
+    expansion: int = 2
+    chunk_size: int = 16
+    momentum: bool = True
+    forgetting: bool = True
+    persistent: int = 4
+    write: str = "attended"
 
     def __post_init__(self) -> None:
         if isinstance(self.pattern, str) or not isinstance(self.pattern, list | tuple):
             raise ValueError(f"pattern must be a list of names out of {BLOCKS}, but it is {self.pattern!r}.")
         object.__setattr__(self, "pattern", tuple(self.pattern))
-        for name in ("vocab", "window", "dim", "heads", "repeat", "conv", "key_dim", "value_dim"):
+        filled = {"key_dim": lambda: self.dim // self.heads, "value_dim": lambda: self.dim // self.heads}
+        filled["segment"] = lambda: self.window
+        sizes = ("vocab", "window", "dim", "heads", "repeat", "conv", "memory_layers", "expansion", "chunk_size")
+        for name in (*sizes, *filled):
             value = getattr(self, name)
-            optional = name in ("key_dim", "value_dim")
-            if value is None and optional:
-                object.__setattr__(self, name, self.dim // self.heads)
+            if value is None and name in filled:
+                object.__setattr__(self, name, filled[name]())
             elif isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a whole number of at least 1, but it is {value!r}.")
         if self.dim % (2 * self.heads):
@@ -69,12 +89,28 @@ class SleepConfig:
             raise ValueError(f"eviction must be one of {EVICTIONS}, but it is {self.eviction!r}.")
         if self.carry not in CARRIES:
             raise ValueError(f"carry must be one of {CARRIES}, but it is {self.carry!r}.")
-        if not isinstance(self.reinject, bool):
-            raise ValueError(f"reinject must be True or False, but it is {self.reinject!r}.")
+        for name in ("reinject", "momentum", "forgetting"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be True or False, but it is {getattr(self, name)!r}.")
         if isinstance(self.mlp_ratio, bool) or not isinstance(self.mlp_ratio, int | float) or self.mlp_ratio == inf:
             raise ValueError(f"mlp_ratio must be a finite number, but it is {self.mlp_ratio!r}.")
         if not self.mlp_ratio * self.dim >= 1:
             raise ValueError(f"mlp_ratio={self.mlp_ratio!r} leaves the hidden layer empty; take 2.0, say.")
+
+        if isinstance(self.persistent, bool) or not isinstance(self.persistent, int) or self.persistent < 0:
+            raise ValueError(f"persistent must be a whole number of at least 0, but it is {self.persistent!r}.")
+        if self.write not in WRITES:
+            raise ValueError(f"write must be one of {WRITES}, but it is {self.write!r}.")
+        if set(self.pattern) & set(TITANS):
+            self._check_segment()
+
+    def _check_segment(self) -> None:
+        assert self.segment is not None
+        if self.segment > self.window or self.segment % self.chunk_size:
+            raise ValueError(
+                f"segment={self.segment} must be a multiple of chunk_size={self.chunk_size} and at most "
+                f"window={self.window}, so that no chunk crosses from one segment into the next."
+            )
 
     @property
     def blocks(self) -> tuple[str, ...]:
@@ -83,9 +119,13 @@ class SleepConfig:
 
     @property
     def state_size(self) -> int:
-        """Numbers held by the fast weights of all memory layers, for one sequence."""
+        """Numbers held by the fast weights of all memory layers, for one sequence; a velocity counts as well."""
         assert self.key_dim is not None and self.value_dim is not None
-        return self.blocks.count("delta") * self.heads * self.key_dim * self.value_dim
+        delta = self.heads * self.key_dim * self.value_dim
+        width = self.dim // self.heads
+        sides = [width, *[self.expansion * width] * (self.memory_layers - 1), width]
+        neural = 2 * self.heads * sum(a * b for a, b in pairwise(sides))
+        return sum(delta if kind == "delta" else neural for kind in self.blocks if kind != "attention")
 
     def as_dict(self) -> dict[str, Any]:
         """The settings as plain values; ``SleepConfig(**config.as_dict())`` gives the same configuration."""

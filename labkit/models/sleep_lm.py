@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -16,9 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labkit.memory import GatedDelta
-from labkit.models.config import SleepConfig
+from labkit.models.config import TITANS, SleepConfig
 from labkit.models.layers import Attention, SwiGLU
-from labkit.models.state import SleepState
+from labkit.models.state import Memories, SleepState
+from labkit.models.titans import Titans
 
 
 class Output(NamedTuple):
@@ -29,30 +31,48 @@ class Output(NamedTuple):
     state: SleepState
 
 
-class Memories(NamedTuple):
-    """What the blocks read and write: the tensors of a `SleepState`, without its counters."""
-
-    fast: tuple[Tensor, ...]
-    cache: tuple[tuple[Tensor, Tensor], ...]
-    tails: tuple[Tensor, ...]
-
-
 class Block(nn.Module):
-    """A mixer over time (attention or memory) and a mixer over channels, each normalised and added."""
+    """A mixer over time (attention, a memory, or Titans' union of both) and one over channels, normalised and added."""
 
     def __init__(self, kind: str, config: SleepConfig) -> None:
         super().__init__()
         assert config.key_dim is not None and config.value_dim is not None
         self.kind = kind
-        self.mixer: Attention | GatedDelta
+        self.mixer: Attention | GatedDelta | Titans
         if kind == "attention":
             reach = config.window if config.eviction == "sliding" else None
             self.mixer = Attention(config.dim, config.heads, reach)
+        elif kind in TITANS:
+            self.mixer = Titans(kind, config)
         else:
             self.mixer = GatedDelta(config.dim, config.heads, config.key_dim, config.value_dim, config.conv)
         self.norm = nn.RMSNorm(config.dim, eps=1e-6)
         self.mlp_norm = nn.RMSNorm(config.dim, eps=1e-6)
         self.mlp = SwiGLU(config.dim, int(config.mlp_ratio * config.dim))
+        self.holds = [len(several) for several in self.init_state(0)]
+
+    def init_state(self, batch_size: int) -> Memories:
+        """This block's part of an empty state."""
+        if isinstance(self.mixer, Attention):
+            return Memories((), (self.mixer.init_state(batch_size),), ())
+        if isinstance(self.mixer, GatedDelta):
+            fast, tail = self.mixer.init_state(batch_size)
+            return Memories((fast,), (), (tail,))
+        return self.mixer.init_state(batch_size)
+
+    def forward(self, h: Tensor, before: Memories, position: int) -> tuple[Tensor, Memories]:
+        """``h [B, T, dim]`` and this block's part of a state; both anew."""
+        x = self.norm(h)
+        if isinstance(self.mixer, Attention):
+            y, cache = self.mixer(x, before.cache[0])
+            after = Memories((), (cache,), ())
+        elif isinstance(self.mixer, GatedDelta):
+            y, fast, tail = self.mixer(x, before.fast[0], before.tails[0])
+            after = Memories((fast,), (), (tail,))
+        else:
+            y, after = self.mixer(x, before, position)
+        h = h + y
+        return h + self.mlp(self.mlp_norm(h)), after
 
 
 class SleepLM(nn.Module):
@@ -118,7 +138,8 @@ class SleepLM(nn.Module):
             last token. Waking with a, then with b, equals waking with a and b joined.
         """
         self._check(tokens, state)
-        h, memories = self.read(self.embed(tokens), Memories(state.fast, state.cache, state.tails))
+        before = Memories(state.fast, state.cache, state.tails)
+        h, memories = self.read(self.embed(tokens), before, self._phase(state))
         if self.config.eviction == "sliding":
             memories = memories._replace(cache=self._newest(memories.cache))
         awake = SleepState(*memories, position=state.position + tokens.shape[1], batch_size=state.batch_size)
@@ -189,26 +210,22 @@ class SleepLM(nn.Module):
                 h = self.between(h) + embedded
             if self.config.carry == "hidden":
                 fast = state.fast
-            h, memories = self.read(h, Memories(fast, state.cache, state.tails))
+            h, memories = self.read(h, Memories(fast, state.cache, state.tails), self._phase(state))
             fast = memories.fast
             yield memories
 
-    def read(self, h: Tensor, memories: Memories) -> tuple[Tensor, Memories]:
-        """One pass of all blocks over ``h [B, T, dim]``: what sleep repeats and wake does once."""
-        fast, cache, tails = iter(memories.fast), iter(memories.cache), iter(memories.tails)
-        new_fast, new_cache, new_tails = [], [], []
+    def read(self, h: Tensor, memories: Memories, phase: int) -> tuple[Tensor, Memories]:
+        """One pass of all blocks over ``h [B, T, dim]``: what sleep repeats and wake does once.
+
+        `phase` is how many tokens of a segment came before; attention and gated delta blocks do without it.
+        """
+        given = [iter(several) for several in memories]
+        left = []
         for block in self._blocks:
-            x = block.norm(h)
-            if isinstance(block.mixer, Attention):
-                y, kept = block.mixer(x, next(cache))
-                new_cache.append(kept)
-            else:
-                y, written, tail = block.mixer(x, next(fast), next(tails))
-                new_fast.append(written)
-                new_tails.append(tail)
-            h = h + y
-            h = h + block.mlp(block.mlp_norm(h))
-        return h, Memories(tuple(new_fast), tuple(new_cache), tuple(new_tails))
+            own = Memories(*(tuple(islice(g, n)) for g, n in zip(given, block.holds, strict=True)))
+            h, after = block(h, own, phase)
+            left.append(after)
+        return h, _joined(left)
 
     @property
     def _blocks(self) -> list[Block]:
@@ -216,15 +233,12 @@ class SleepLM(nn.Module):
         return cast(list[Block], self.blocks)
 
     def _empty(self, batch_size: int) -> Memories:
-        fast, cache, tails = [], [], []
-        for block in self._blocks:
-            first, second = block.mixer.init_state(batch_size)
-            if isinstance(block.mixer, Attention):
-                cache.append((first, second))
-            else:
-                fast.append(first)
-                tails.append(second)
-        return Memories(tuple(fast), tuple(cache), tuple(tails))
+        return _joined([block.init_state(batch_size) for block in self._blocks])
+
+    def _phase(self, state: SleepState) -> int:
+        """How many tokens of the open segment were read; 0 for models without segments, which compile only once so."""
+        assert self.config.segment is not None
+        return state.position % self.config.segment if set(self.config.blocks) & set(TITANS) else 0
 
     def _cleared(self, state: SleepState) -> SleepState:
         empty = self._empty(state.batch_size)
@@ -303,6 +317,11 @@ class SleepLM(nn.Module):
         for t in (*state.tails, *(t for pair in state.cache for t in pair)):
             if torch.promote_types(t.dtype, weight.dtype) != weight.dtype:
                 raise ValueError(f"The state is {t.dtype}, the model {weight.dtype}; see state.to.")
+
+
+def _joined(parts: list[Memories]) -> Memories:
+    """The parts of all blocks, one after another."""
+    return Memories(*(tuple(t for part in parts for t in part[i]) for i in range(len(Memories._fields))))
 
 
 def _layout(memories: Memories | SleepState) -> dict[str, list[list[int]]]:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,15 +17,25 @@ from torch import Tensor
 FORMAT = "labkit-sleep-state-1"
 
 
+class Memories(NamedTuple):
+    """What blocks read and write: the tensors of a `SleepState`, without its counters; of all blocks or of one."""
+
+    fast: tuple[Tensor, ...]
+    cache: tuple[tuple[Tensor, Tensor], ...]
+    tails: tuple[Tensor, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class SleepState:
     """The memory of a batch of sequences. A model never changes one; it returns another.
 
     Attributes:
-        fast: the fast weights of each memory layer, ``[B, H, K, V]``.
+        fast: the fast weights of each memory layer: a gated delta memory's ``[B, H, K, V]``; a neural memory's weights,
+            then its velocity, ``[B, H, in, out]`` for each of its layers.
         cache: keys and values of each attention layer since the last sleep, two ``[B, P, H, D]``; keys are stored
             before rotation, so that a long session loses no precision in its positions.
-        tails: the last inputs of each memory layer's convolution, ``[B, conv - 1, channels]``.
+        tails: the last inputs of each memory layer's convolution, ``[B, conv - 1, channels]``; of a neural memory also
+            the weights before the open chunk, and in "mac" those before the open segment.
         position: tokens read since the cache was last cleared.
     """
 
