@@ -59,8 +59,8 @@ class NeuralMemory(nn.Module):
             number another function.
         momentum, forgetting: False fixes η or α at 0 (ablations of the paper's table 5).
         conv: tokens seen by the depthwise causal convolution; 1 sees the token alone.
-        max_step: the largest step; None takes 1, and less for chunks of more than 4 tokens, ``4 / chunk_size``, since
-            tokens that look alike push the same way from one anchor.
+        max_step: the largest step; None takes ``1 / (chunk_size * layers)``, since every layer moves the answer, and
+            tokens of a chunk that look alike all push the same way: so much is safe whatever comes.
         limit: on the norm of M and S after each chunk (see `labkit.kernels.neural_memory`); None is the paper's rule.
 
     Raises:
@@ -79,7 +79,7 @@ class NeuralMemory(nn.Module):
         forgetting: bool = True,
         conv: int = 4,
         max_step: float | None = None,
-        limit: float | None = 4.0,
+        limit: float | None = 2.0,
     ) -> None:
         super().__init__()
         sizes = {"dim": dim, "heads": heads, "layers": layers, "expansion": expansion, "conv": conv}
@@ -90,7 +90,7 @@ class NeuralMemory(nn.Module):
             raise ValueError(f"layers must be 1 to 4, but it is {layers}; the paper goes no deeper either.")
         if dim % heads:
             raise ValueError(f"dim={dim} must be a multiple of heads={heads}, so that every head is as wide.")
-        max_step = min(1.0, 4 / chunk_size) if max_step is None else max_step
+        max_step = 1 / (chunk_size * layers) if max_step is None else max_step
         if not 0 < max_step < math.inf:
             raise ValueError(f"max_step must be a finite number above 0, but it is {max_step!r}.")
         self.heads, self.chunk_size = heads, chunk_size

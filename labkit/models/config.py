@@ -36,7 +36,7 @@ class SleepConfig:
             or only the "hidden" states. Anything but "both" is an ablation.
         segment: tokens of a "mac" segment, and what attention in "mag" and "mal" reaches; None takes the window. A
             multiple of `chunk_size`, at most `window`.
-        memory_layers, expansion, chunk_size, momentum, forgetting: of Titans' memories; see
+        memory_layers, expansion, chunk_size, max_step, momentum, forgetting: of Titans' memories; see
             `labkit.memory.NeuralMemory`.
         persistent: learned tokens that attention in Titans' blocks always sees.
         write: what a "mac" memory stores, "attended" (the paper) or the block's "input".
@@ -59,6 +59,7 @@ class SleepConfig:
     memory_layers: int = 2
     expansion: int = 2
     chunk_size: int = 16
+    max_step: float | None = None
     momentum: bool = True
     forgetting: bool = True
     persistent: int = 4

@@ -107,6 +107,7 @@ class Titans(nn.Module):
             momentum=config.momentum,
             forgetting=config.forgetting,
             conv=config.conv,
+            max_step=config.max_step,
         )
         if kind != "lmm":
             reach = None if kind == "mac" else self.segment

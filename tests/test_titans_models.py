@@ -1,0 +1,310 @@
+"""LMM, MAC, MAG and MAL: what Titans' architectures promise as layers and as language models."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from labkit.checks import relative_error
+from labkit.memory import NeuralMemory
+from labkit.models import SleepConfig, SleepLM, SleepState
+from labkit.models.config import TITANS
+from labkit.models.titans import SegmentAttention, Titans
+
+VOCAB = 11
+each_kind = pytest.mark.parametrize("kind", TITANS)
+
+
+def small(kind: str, **settings: Any) -> SleepConfig:
+    given = {"window": 16, "dim": 16, "heads": 2, "repeat": 2, "segment": 8, "chunk_size": 4} | settings
+    return SleepConfig(vocab=VOCAB, pattern=(kind,), **given)
+
+
+def model_of(kind: str, **settings: Any) -> SleepLM:
+    torch.manual_seed(0)
+    return SleepLM(small(kind, **settings)).double().eval().requires_grad_(False)
+
+
+def tokens(batch: int = 2, length: int = 37, seed: int = 0) -> Tensor:
+    return torch.randint(0, VOCAB, (batch, length), generator=torch.Generator().manual_seed(seed))
+
+
+def apart(a: SleepState, b: SleepState) -> float:
+    """The largest relative error over everything that two states hold."""
+    pairs = [*zip(a.fast, b.fast, strict=True), *zip(a.tails, b.tails, strict=True)]
+    pairs += [pair for one, two in zip(a.cache, b.cache, strict=True) for pair in zip(one, two, strict=True)]
+    return max(relative_error(x, y) for x, y in pairs)
+
+
+# -------------------------------------------------------------------------------------------------- the memory alone
+
+
+@pytest.mark.parametrize("chunk", [1, 4])
+@pytest.mark.parametrize("layers", [1, 2, 4])
+def test_a_memory_goes_on_wherever_a_text_is_cut(layers: int, chunk: int) -> None:
+    torch.manual_seed(1)
+    memory = NeuralMemory(12, heads=2, layers=layers, chunk_size=chunk).double()
+    x = torch.randn(3, 11, 12, dtype=torch.float64)
+    whole, at_end, surprise = memory(x, return_surprise=True)
+    assert whole.shape == x.shape and surprise.shape == (3, 11, 2) and (surprise > 0).all()
+    state, parts = None, []
+    for first, last in itertools.pairwise((0, 1, 1, 6, 11)):
+        y, state = memory(x[:, first:last], state)
+        parts.append(y)
+    assert relative_error(torch.cat(parts, dim=1), whole) < 1e-12
+    assert state is not None and state.position == at_end.position == 11 % chunk
+    for a, b in zip(state.weights + state.velocity, at_end.weights + at_end.velocity, strict=True):
+        assert relative_error(a, b) < 1e-12
+
+
+def test_a_memory_answers_better_for_what_it_was_told_again() -> None:
+    """It learns at test time: the same tokens surprise it less, and other tokens do not."""
+    torch.manual_seed(0)
+    memory = NeuralMemory(32, heads=1, chunk_size=1, conv=1).requires_grad_(False)
+    told, other = torch.randn(2, 1, 8, 32)
+    _, state, first = memory(told, return_surprise=True)
+    for _ in range(20):
+        _, state, again = memory(told, state, return_surprise=True)
+    _, _, strange = memory(other, state, return_surprise=True)
+    assert again.mean() < 0.5 * first.mean() < strange.mean()
+
+
+@pytest.mark.parametrize("without", ["momentum", "forgetting"])
+def test_an_ablated_gate_is_zero(without: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Tensor] = []
+    from labkit.memory import titans
+
+    def spy(q: Tensor, k: Tensor, v: Tensor, *rest: Any, **named: Any) -> Any:
+        seen.extend(rest[:3])
+        return real(q, k, v, *rest, **named)
+
+    real = titans.continue_memory
+    monkeypatch.setattr(titans, "continue_memory", spy)
+    NeuralMemory(8, **{without: False})(torch.randn(1, 3, 8))
+    gates = dict(zip(("step", "momentum", "forgetting"), seen, strict=True))
+    assert all(bool((gate == 0).all()) == (name == without) for name, gate in gates.items())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"layers": 5}, "layers must be 1 to 4, but it is 5"),
+        ({"layers": 0}, "layers must be a whole number of at least 1"),
+        ({"heads": 3}, "dim=8 must be a multiple of heads=3"),
+        ({"max_step": 0.0}, "max_step must be a finite number above 0"),
+    ],
+)
+def test_a_memory_says_what_is_wrong(wrong: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        NeuralMemory(8, **wrong)
+
+
+@pytest.mark.parametrize("spread", [1.0, 0.1], ids=["unlike tokens", "tokens much alike"])
+@pytest.mark.parametrize("chunk", [16, 64])
+@pytest.mark.parametrize("layers", [1, 2, 4])
+def test_an_untrained_memory_stays_finite_over_8192_tokens(layers: int, chunk: int, spread: float) -> None:
+    """float32, no NaN, and what it misses stays bounded: it is no larger at the end than near the beginning."""
+    torch.manual_seed(0)
+    memory = NeuralMemory(32, heads=2, layers=layers, chunk_size=chunk).requires_grad_(False)
+    x = torch.randn(1, 1, 32) + spread * torch.randn(1, 8192, 32)
+    state, surprise = None, []
+    for part in x.split(1024, dim=1):
+        y, state, s = memory(part, state, return_surprise=True)
+        assert y.isfinite().all() and s.isfinite().all()
+        surprise.append(float(s.mean()))
+    assert max(surprise[4:]) < 3 * max(surprise[:2])
+
+
+# ------------------------------------------------------------------------------------------------- language models
+
+
+@each_kind
+@pytest.mark.parametrize("write", ["attended", "input"])
+def test_no_token_changes_what_was_said_before_it(kind: str, write: str) -> None:
+    model, x = model_of(kind, write=write), tokens()
+    wanted, _ = model.wake(x, model.init_state(2))
+    for t in (0, 3, 4, 7, 8, 9, 20, 36):
+        changed = x.clone()
+        changed[:, t] = (changed[:, t] + 1) % VOCAB
+        logits, _ = model.wake(changed, model.init_state(2))
+        assert torch.equal(logits[:, :t], wanted[:, :t])
+        assert not torch.equal(logits[:, t], wanted[:, t])
+
+
+@each_kind
+def test_what_was_read_reaches_beyond_attention(kind: str) -> None:
+    """A token changes logits many segments later: the way there leads through the memory."""
+    model, x = model_of(kind), tokens()
+    changed = x.clone()
+    changed[:, 1] = (changed[:, 1] + 1) % VOCAB
+    after = [model.wake(one, model.init_state(2))[0][:, -1] for one in (x, changed)]
+    assert relative_error(*after) > 1e-9
+
+
+@each_kind
+@pytest.mark.parametrize("cuts", [(1,), (8, 16), (5, 5, 13, 29)], ids=str)
+def test_waking_goes_on_wherever_a_text_is_cut(kind: str, cuts: tuple[int, ...]) -> None:
+    model, x = model_of(kind), tokens()
+    whole, at_end = model.wake(x, model.init_state(2))
+    state, parts = model.init_state(2), []
+    for first, last in itertools.pairwise((0, *cuts, 37)):
+        logits, state = model.wake(x[:, first:last], state)
+        parts.append(logits)
+    assert relative_error(torch.cat(parts, dim=1), whole) < 1e-11
+    assert apart(state, at_end) < 1e-11 and state.position == at_end.position == 37
+
+
+@each_kind
+@pytest.mark.parametrize("eviction", ["hard", "sliding"])
+def test_one_pass_of_sleep_leaves_the_fast_weights_of_waking(kind: str, eviction: str) -> None:
+    model, x = model_of(kind, eviction=eviction), tokens(length=16)
+    slept = model.sleep(x, model.init_state(2), passes=1)
+    _, awake = model.wake(x, model.init_state(2))
+    assert all(torch.equal(a, b) for a, b in zip(slept.fast, awake.fast, strict=True))
+    more = model.sleep(x, model.init_state(2), passes=3)
+    assert not torch.equal(more.fast[0], slept.fast[0])
+    none = model.sleep(x, slept, passes=0)
+    assert all(torch.equal(a, b) for a, b in zip(none.fast, slept.fast, strict=True)) and none.position == 0
+
+
+@each_kind
+def test_forward_is_sleep_then_wake(kind: str) -> None:
+    model, x = model_of(kind), tokens()
+    out = model(x, context=32, passes=2)
+    state = model.init_state(2)
+    for window in x[:, :32].split(16, dim=1):
+        state = model.sleep(window, state, passes=2)
+    assert torch.equal(out.logits, model.wake(x[:, 32:], state)[0])
+
+
+@each_kind
+def test_sliding_sleep_over_windows_is_streaming(kind: str) -> None:
+    """Windows are multiples of segments, so nothing that attention would have seen is lost."""
+    model, x = model_of(kind, eviction="sliding"), tokens()
+    out = model(x, context=32, passes=1)
+    whole, _ = model.wake(x, model.init_state(2))
+    assert relative_error(out.logits, whole[:, 32:]) < 1e-11
+
+
+@each_kind
+@pytest.mark.parametrize("other", ["tokens", "nan"])
+def test_rows_of_a_batch_do_not_meet(kind: str, other: str) -> None:
+    model = model_of(kind).float()
+    x = tokens(3)
+    state = model.sleep(x[:, :16], model.init_state(3), passes=2)
+    wanted, _ = model.wake(x[:, 16:], state)
+    if other == "nan":
+        rows = torch.tensor([1.0, float("nan"), 1.0])
+        state = state.map(lambda t: t * rows.view(-1, *[1] * (t.ndim - 1)))
+    else:
+        x = x.clone()
+        x[1] = (x[1] + 3) % VOCAB
+        state = model.sleep(x[:, :16], model.init_state(3), passes=2)
+    found, _ = model.wake(x[:, 16:], state)
+    assert torch.equal(found[::2], wanted[::2]) and not torch.equal(found[1], wanted[1])
+
+
+@each_kind
+def test_the_state_can_be_kept(kind: str, tmp_path: Any) -> None:
+    model, x = model_of(kind), tokens()
+    _, state = model.wake(x[:, :13], model.init_state(2))
+    state.save(tmp_path / "state.safetensors")
+    again = SleepState.load(tmp_path / "state.safetensors")
+    assert torch.equal(model.wake(x[:, 13:], again)[0], model.wake(x[:, 13:], state)[0])
+    assert sum(t[0].numel() for t in state.fast) == model.config.state_size
+
+
+@each_kind
+def test_all_weights_learn(kind: str) -> None:
+    torch.manual_seed(0)
+    model, x = SleepLM(small(kind)), tokens()
+    labels = x.roll(-1, dims=1)
+    model(x, context=16, labels=labels, passes=2).loss.backward()
+    dead = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert dead == []
+
+
+# --------------------------------------------------------------------------------------------- attention and its parts
+
+
+def test_segment_attention_is_softmax_over_all_it_may_see() -> None:
+    """Against plain loops without positions: rotary angles are taken out by setting queries' reach to one position."""
+    torch.manual_seed(0)
+    attention = SegmentAttention(4, 1, persistent=2, reach=1).double().requires_grad_(False)
+    x = torch.randn(1, 3, 4, dtype=torch.float64)
+    y, _ = attention(x, (attention.empty(1),))
+    for t in range(3):
+        seen = torch.cat([x[0, t : t + 1], attention.persistent])  # at one's own position nothing is turned
+        scores = attention.key(seen) @ attention.query(x[0, t]) / 2.0
+        wanted = attention.out(scores.softmax(0) @ attention.value(seen))
+        assert torch.allclose(y[0, t], wanted, atol=1e-12, rtol=0)
+
+
+def test_a_token_does_not_see_what_was_retrieved_with_a_later_one() -> None:
+    torch.manual_seed(0)
+    attention = SegmentAttention(8, 2, persistent=1, reach=None).double().requires_grad_(False)
+    x, h = torch.randn(2, 1, 5, 8, dtype=torch.float64)
+    empty = (attention.empty(1), attention.empty(1))
+    wanted, _ = attention(x, empty, h)
+    changed = h.clone()
+    changed[:, 3] += 1
+    found, _ = attention(x, empty, changed)
+    assert torch.equal(found[:, :3], wanted[:, :3]) and not torch.equal(found[:, 3], wanted[:, 3])
+
+
+def test_what_mac_writes_is_what_attention_gave(monkeypatch: pytest.MonkeyPatch) -> None:
+    for write in ("attended", "input"):
+        torch.manual_seed(0)
+        mixer = Titans("mac", small("mac", write=write)).requires_grad_(False)
+        written: list[Tensor] = []
+        attended: list[Tensor] = []
+        mixer.memory.register_forward_hook(lambda m, args, out, kept=written: kept.append(args[0]))
+        mixer.attention.register_forward_hook(lambda m, args, out, kept=attended: kept.append(out[0]))
+        x = torch.randn(1, 20, 16)
+        mixer(x, mixer.init_state(1), 0)
+        assert [w.shape[1] for w in written] == [8, 8, 4], "segment by segment"
+        assert torch.equal(torch.cat(written, 1), torch.cat(attended, 1) if write == "attended" else x)
+
+
+def test_mac_retrieves_from_the_memory_before_the_segment(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    mixer = Titans("mac", small("mac")).requires_grad_(False)
+    asked: list[tuple[Tensor, ...]] = []
+    real = NeuralMemory.recall
+    monkeypatch.setattr(
+        NeuralMemory, "recall", lambda self, x, weights: (asked.append(weights), real(self, x, weights))[1]
+    )
+    x = torch.randn(1, 20, 16)
+    _, after_first = mixer(x[:, :8], mixer.init_state(1), 0)
+    mixer(x[:, 8:13], after_first, 8)
+    assert len(asked) == 2 and all(torch.equal(a, b) for a, b in zip(asked[1], after_first.fast, strict=False))
+    # in the middle of a segment too, it is the memory before the segment that is asked
+    _, inside = mixer(x[:, 8:11], after_first, 8)
+    mixer(x[:, 11:13], inside, 11)
+    assert all(torch.equal(a, b) for a, b in zip(asked[-1], after_first.fast, strict=False))
+    assert not torch.equal(asked[-1][0], inside.fast[0])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"segment": 6}, "segment=6 must be a multiple of chunk_size=4 and at most window=16"),
+        ({"segment": 20}, "segment=20 must be a multiple of chunk_size=4 and at most window=16"),
+        ({"write": "both"}, "write must be one of"),
+        ({"persistent": -1}, "persistent must be a whole number of at least 0"),
+        ({"chunk_size": 0}, "chunk_size must be a whole number of at least 1"),
+        ({"momentum": 1}, "momentum must be True or False"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(wrong: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        small("mac", **wrong)
+
+
+def test_without_persistent_tokens_a_model_reads_too() -> None:
+    model = model_of("mag", persistent=0)
+    assert model.wake(tokens(), model.init_state(2))[0].isfinite().all()
