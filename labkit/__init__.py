@@ -20,11 +20,15 @@ if TYPE_CHECKING:
     from labkit import explore, kernels, memory, models, tasks
     from labkit.checkpoints import load
     from labkit.models import SleepConfig, SleepLM, SleepState
+    from labkit.session import Session
+    from labkit.store import Store
 
 __all__ = [
+    "Session",
     "SleepConfig",
     "SleepLM",
     "SleepState",
+    "Store",
     "__version__",
     "explore",
     "kernels",
@@ -35,9 +39,11 @@ __all__ = [
 ]
 
 _HOME = {
+    "Session": "labkit.session",
     "SleepConfig": "labkit.models",
     "SleepLM": "labkit.models",
     "SleepState": "labkit.models",
+    "Store": "labkit.store",
     "load": "labkit.checkpoints",
 }
 _SUBPACKAGES = frozenset({"explore", "kernels", "memory", "models", "tasks"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 FORMAT = "labkit-sleep-state-1"
@@ -87,18 +88,7 @@ class SleepState:
         Raises ValueError for a state with NaN or infinity in it, which `load` would refuse, and leaves the file that
         is there; OSError where nothing can be written.
         """
-        tensors = {name: t.detach().contiguous() for name, t in self._named().items()}
-        _refuse_broken(tensors, "The state")
-        header = {"format": FORMAT, "position": str(self.position), "batch_size": str(self.batch_size)}
-        header["sha256"] = _digest(tensors, header)
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(path.name + ".part")
-        try:
-            save_file(tensors, beside, metadata=header)
-            os.replace(beside, path)
-        finally:
-            beside.unlink(missing_ok=True)
+        write_sealed(Path(path), seal(*self.parts(), FORMAT, "The state"))
 
     @staticmethod
     def load(path: str | Path) -> SleepState:
@@ -111,17 +101,15 @@ class SleepState:
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"There is no state file {path}; save one with state.save(path).")
-        try:
-            with safe_open(path, framework="pt") as file:
-                header = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}
-        except SafetensorError as error:
-            raise ValueError(f"{path} is not a whole safetensors file ({error}); save the state again.") from error
-        if header.get("format") != FORMAT:
-            raise ValueError(f"{path} is not a saved sleep state: its format is {header.get('format')!r}.")
-        if header.pop("sha256", None) != _digest(tensors, header):
-            raise ValueError(f"{path} was changed after it was saved: its hash is wrong; save the state again.")
-        _refuse_broken(tensors, str(path))
+        return SleepState.from_parts(*unseal(path.read_bytes(), FORMAT, str(path), "sleep state"))
+
+    def parts(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """All tensors by name, and what else there is to know, as text."""
+        return self._named(), {"position": str(self.position), "batch_size": str(self.batch_size)}
+
+    @staticmethod
+    def from_parts(tensors: dict[str, Tensor], header: dict[str, str]) -> SleepState:
+        """The state that these `parts` are of; other tensors and headers beside them are not looked at."""
         kinds = [name.split(".")[0] for name in tensors]
         return SleepState(
             fast=tuple(tensors[f"fast.{i}"] for i in range(kinds.count("fast"))),
@@ -136,6 +124,48 @@ class SleepState:
         named |= {f"keys.{i}": k for i, (k, _) in enumerate(self.cache)}
         named |= {f"values.{i}": v for i, (_, v) in enumerate(self.cache)}
         return named | {f"tails.{i}": t for i, t in enumerate(self.tails)}
+
+
+def seal(tensors: dict[str, Tensor], header: dict[str, str], kind: str, what: str) -> bytes:
+    """A safetensors file, as bytes, whose header holds its format `kind` and the hash of all that is in it.
+
+    Raises ValueError, in a sentence about `what`, for NaN and infinity.
+    """
+    tensors = {name: t.detach().contiguous().clone() for name, t in tensors.items()}  # a file shares no memory
+    _refuse_broken(tensors, what)
+    header = {**header, "format": kind}
+    return save(tensors, metadata={**header, "sha256": _digest(tensors, header)})
+
+
+def unseal(data: bytes, kind: str, where: str, noun: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the header of what `seal` made.
+
+    Raises ValueError, in a sentence that begins with `where`, for bytes that are cut short, changed, of another kind
+    than a `noun`, or with NaN or infinity in them.
+    """
+    try:
+        tensors = load(data)
+        size = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8 : 8 + size]).get("__metadata__", {})
+    except (SafetensorError, ValueError) as error:
+        raise ValueError(f"{where} is not a whole safetensors file ({error}); save the {noun} again.") from error
+    if header.get("format") != kind:
+        raise ValueError(f"{where} is not a saved {noun}: its format is {header.get('format')!r}.")
+    if header.pop("sha256", None) != _digest(tensors, header):
+        raise ValueError(f"{where} was changed after it was saved: its hash is wrong; save the {noun} again.")
+    _refuse_broken(tensors, where)
+    return tensors, header
+
+
+def write_sealed(path: Path, data: bytes) -> None:
+    """Put `data` in place of the file `path` in one step; its folder is made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        beside.write_bytes(data)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def _refuse_broken(tensors: dict[str, Tensor], what: str) -> None:
