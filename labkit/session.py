@@ -182,8 +182,8 @@ def _opened(data: bytes, where: str, model: SleepLM) -> Session:
     tensors, header = unseal(data, FORMAT, where, "session")
     if header.get("model") != fingerprint(model):
         raise ValueError(
-            f"{where} was made with another model: its weights or settings differ from those given. Load the one that it "
-            "was made with."
+            f"{where} was made with another model: its weights or settings are not those given. Load the one it was "
+            "made with."
         )
     state = SleepState.from_parts(tensors, header).to(next(model.parameters()).device)
     session = Session(model, int(header["passes"]), state=state)
