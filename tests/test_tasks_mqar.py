@@ -77,6 +77,20 @@ def test_training_may_hold_fewer_pairs_and_exams_hold_all() -> None:
         MQAR(pairs=6, queries=2, fewest=7)
 
 
+def test_a_context_can_be_thinned_out() -> None:
+    task = MQAR(pairs=6, keys=9, values=8, queries=2, fewest=2)
+    context = task.exam(200, seeded(0)).context
+    thin = task.thinned(context, 3, seeded(1))
+    left = thin != task.blank
+    assert (left.sum(dim=1) == 6).all() and torch.equal(thin[left], context[left])
+    assert torch.equal(left[:, ::2], left[:, 1::2]) and (left.sum(dim=0) > 60).all()
+    assert torch.equal(task.thinned(context, 6, seeded(1)), context)
+    with pytest.raises(ValueError, match="pairs is 7"):
+        task.thinned(context, 7, seeded(0))
+    with pytest.raises(ValueError, match="This task leaves no place blank"):
+        MQAR().thinned(context, 3, seeded(0))
+
+
 def test_keys_values_and_the_order_of_questions_are_drawn_evenly() -> None:
     task = MQAR(pairs=3, keys=6, values=5, queries=3)
     batch = task.batch(6000, seeded(3))

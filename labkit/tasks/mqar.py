@@ -136,6 +136,17 @@ class MQAR(Task):
         """Tokens [1] of "which value came with this key?"."""
         return torch.tensor([whole("key", key, 0, self.keys - 1)], dtype=torch.int64)
 
+    def thinned(self, context: Tensor, pairs: int, generator: torch.Generator) -> Tensor:
+        """Contexts ``[n, C]`` with all but `pairs` of their pairs blanked out at random, as ``fewest`` does in training.
+
+        Raises ValueError for a task without blanks, and for fewer pairs than 1 or more than there are.
+        """
+        if self.fewest is None:
+            raise ValueError("This task leaves no place blank; give it fewest=, as MQAR(pairs=16, fewest=4).")
+        whole("pairs", pairs, 1, self.pairs)
+        place = torch.rand(len(context), self.pairs, generator=generator).argsort(dim=1, stable=True)
+        return torch.where((place < pairs).repeat_interleave(2, dim=1), context, self.blank)
+
     def _check_context(self, context: Tensor) -> None:
         tokens = context.tolist()
         if not tokens or len(tokens) % 2:
@@ -156,12 +167,11 @@ class MQAR(Task):
         # No split is needed: pairs are drawn anew for every context.
         keys = torch.rand(n, self.keys, generator=generator).argsort(dim=1, stable=True)[:, : self.pairs]
         values = torch.rand(n, self.values, generator=generator).argsort(dim=1, stable=True)[:, : self.pairs]
-        context = torch.stack([keys, self.keys + values], dim=-1)
-        if self.fewest is not None and not held_out:
-            count = int(torch.randint(self.fewest, self.pairs + 1, (), generator=generator))
-            place = torch.rand(n, self.pairs, generator=generator).argsort(dim=1, stable=True)
-            context = torch.where((place < count)[..., None], context, self.blank)
-        return context.flatten(1)
+        context = torch.stack([keys, self.keys + values], dim=-1).flatten(1)
+        if self.fewest is None or held_out:
+            return context
+        pairs = int(torch.randint(self.fewest, self.pairs + 1, (), generator=generator))
+        return self.thinned(context, pairs, generator)
 
     def _questions(self, context: Tensor) -> Exam:
         """Every pair, in the order of the context; all contexts hold equally many."""
