@@ -7,7 +7,7 @@ counted as an error of the arithmetic.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 
@@ -16,9 +16,11 @@ from torch import Tensor
 
 from labkit.kernels import gated_delta_rule
 
-__all__ = ["CASES", "CHUNKS", "LENGTHS", "LIMITS", "GatedDeltaError", "gated_delta_errors", "relative_error"]
+__all__ = ["CASES", "CHUNKS", "LENGTHS", "LIMITS", "FormError", "gated_delta_errors", "kept", "relative_error"]
 
-LIMITS = {torch.float64: 1e-9, torch.float32: 1e-5}
+Limits = Mapping[torch.dtype, float]
+
+LIMITS: Limits = {torch.float64: 1e-9, torch.float32: 1e-5}
 """The largest relative error that is promised, by the dtype of the inputs."""
 
 CHUNKS = (1, 16, 64, 128)
@@ -37,13 +39,13 @@ CASES = {
 
 
 @dataclass(frozen=True)
-class GatedDeltaError:
-    """How far one result of one form lies from the reference.
+class FormError:
+    """How far one result of one form of an operator lies from the reference.
 
     Attributes:
-        backend: the form that was measured, "chunked" or "recurrent".
+        backend: the form that was measured, as "chunked" or "recurrent".
         dtype: of its inputs.
-        case: one of `CASES`.
+        case: one of `CASES`, or of those of another operator.
         length, chunk: T, and the chunk size (0 for the recurrence).
         filled: whether there was an initial state.
         what: "o", "state", or the input whose gradient it is, as in "gradient of k".
@@ -75,7 +77,7 @@ def gated_delta_errors(
     lengths: Iterable[int] = LENGTHS,
     chunks: Iterable[int] = CHUNKS,
     seed: int = 0,
-) -> list[GatedDeltaError]:
+) -> list[FormError]:
     """Compare both forms of the gated delta rule with the float64 recurrence, gradients included.
 
     Args:
@@ -96,7 +98,7 @@ def gated_delta_errors(
             found = results(inputs, weights, dtype, backend, max(1, chunk))
             for what, right in wanted.items():
                 error = relative_error(found[what], right)
-                rows.append(GatedDeltaError(backend, dtype, case, length, chunk, filled, what, error))
+                rows.append(FormError(backend, dtype, case, length, chunk, filled, what, error))
     return rows
 
 
@@ -155,16 +157,21 @@ def results(
     return {"o": o.detach(), "state": state.detach(), **named}
 
 
-def summary(rows: list[GatedDeltaError]) -> Iterator[str]:
+def kept(rows: list[FormError], limits: Limits) -> bool:
+    """Whether no error is above what is promised for its dtype."""
+    return all(row.error <= limits[row.dtype] for row in rows)
+
+
+def summary(rows: list[FormError], limits: Limits) -> Iterator[str]:
     """The worst value and the worst gradient of each form and dtype, a line each."""
-    groups: dict[tuple[str, str, str], list[GatedDeltaError]] = {}
+    groups: dict[tuple[str, str, str], list[FormError]] = {}
     for row in rows:
         kind = "gradients" if row.what.startswith("gradient") else "values"
         groups.setdefault((row.backend, str(row.dtype).removeprefix("torch."), kind), []).append(row)
     for (backend, dtype, kind), here in sorted(groups.items()):
         worst = max(here, key=lambda row: row.error)
         yield (
-            f"{backend:9} {dtype} {kind:9} {worst.error:.1e}, at most {LIMITS[worst.dtype]:.0e} is promised; "
+            f"{backend:9} {dtype} {kind:9} {worst.error:.1e}, at most {limits[worst.dtype]:.0e} is promised; "
             f"the worst of {len(here)}: {worst.what}, {worst.case}, T = {worst.length}"
             + (f", chunk {worst.chunk}" if worst.chunk else "")
         )

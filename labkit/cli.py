@@ -260,12 +260,17 @@ def figures(
 @app.command()
 @_in_sentences
 def check() -> None:
-    """Measure the gated delta rule against its float64 reference; exit code 1 when it is worse than promised."""
-    from labkit import checks
+    """Measure every operator against its float64 reference; exit code 1 when one is worse than promised."""
+    from labkit import checks, checks_titans
 
-    rows = checks.gated_delta_errors()
-    typer.echo("\n".join(checks.summary(rows)))
-    if not all(row.error <= checks.LIMITS[row.dtype] for row in rows):
+    measured = {
+        "Gated delta rule": (checks.gated_delta_errors(), checks.LIMITS),
+        "Neural memory": (checks_titans.neural_memory_errors(), checks_titans.LIMITS),
+    }
+    for name, (rows, limits) in measured.items():
+        typer.echo("\n".join([name, *(f"  {line}" for line in checks.summary(rows, limits))]))
+    typer.echo("\n".join(checks_titans.chunk_distances()))
+    if not all(checks.kept(*told) for told in measured.values()):
         raise typer.Exit(1)
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from typer.testing import CliRunner
 
-from labkit import checks
+from labkit import checks, checks_titans
 from labkit.cli import app
 from labkit.kernels import gated_delta_rule
 
@@ -65,7 +65,7 @@ def test_the_comparison_would_see_an_error() -> None:
 
 def test_the_printed_summary_names_the_worst_of_each_kind() -> None:
     rows = checks.gated_delta_errors(cases=["random"], lengths=[3], chunks=[2])
-    lines = list(checks.summary(rows))
+    lines = list(checks.summary(rows, checks.LIMITS))
     assert len(lines) == 6  # two dtypes chunked, one recurrent; values and gradients of each
     worst = max(r.error for r in rows if r.dtype == torch.float32 and r.what in ("o", "state"))
     assert any(f"{worst:.1e}" in line for line in lines)
@@ -76,11 +76,16 @@ def test_the_command_prints_the_summary_and_says_when_it_is_worse_than_promised(
     monkeypatch: pytest.MonkeyPatch, promise: float
 ) -> None:
     rows = checks.gated_delta_errors(cases=["random"], lengths=[3], chunks=[2])
+    others = checks_titans.neural_memory_errors(layers=[1], lengths=[3], chunks=[2])
     monkeypatch.setattr(checks, "gated_delta_errors", lambda: rows)
+    monkeypatch.setattr(checks_titans, "neural_memory_errors", lambda: others)
+    monkeypatch.setattr(checks_titans, "chunk_distances", lambda: ["far", "farther"])
     monkeypatch.setattr(checks, "LIMITS", {dtype: promise * limit for dtype, limit in checks.LIMITS.items()})
     told = CliRunner().invoke(app, ["check"])
     assert told.exit_code == (0 if promise else 1)
-    assert told.output.splitlines() == list(checks.summary(rows))
+    lines = ["Gated delta rule", *(f"  {line}" for line in checks.summary(rows, checks.LIMITS))]
+    lines += ["Neural memory", *(f"  {line}" for line in checks.summary(others, checks_titans.LIMITS))]
+    assert told.output.splitlines() == [*lines, "far", "farther"]
 
 
 @settings(max_examples=60, deadline=None)

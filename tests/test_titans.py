@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,71 +12,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from labkit import checks_titans
 from labkit.checks import relative_error
+from labkit.checks_titans import Inputs, draw, results
 from labkit.kernels import neural_memory
 from labkit.kernels.titans import Carried, continue_memory, read_memory, recurrent_neural_memory
 from labkit.kernels.titans.recurrent import read
 
 GATES = ("step", "momentum", "forget")
-Inputs = tuple[list[Tensor], list[Tensor], list[Tensor]]
 
 
-def drawn(
-    length: int, layers: int, *, batch: int = 2, heads: int = 2, width: int = 4, filled: bool = True, seed: int = 0
-) -> Inputs:
-    """q, k, v, step, momentum, forget; weights; velocity, in float64. Unfilled: no past surprise."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator, dtype=torch.float64)
-
-    def uniform(most: float) -> Tensor:
-        return most * torch.rand(batch, length, heads, generator=generator, dtype=torch.float64)
-
-    q, k = (F.normalize(normal(batch, length, heads, width), dim=-1) for _ in range(2))
-    tokens = [q, k, normal(batch, length, heads, width), uniform(0.2), uniform(1.0), uniform(0.3)]
-    sides = [width, *[2 * width] * (layers - 1), width]
-    shapes = [(batch, heads, *pair) for pair in itertools.pairwise(sides)]
-    weights = [normal(*shape) * shape[2] ** -0.5 for shape in shapes]
-    return tokens, weights, [filled * 0.1 * normal(*shape) for shape in shapes]
+def drawn(length: int, layers: int, **options: Any) -> Inputs:
+    """Inputs in float64."""
+    return tuple([t.double() for t in several] for several in draw(length, layers, **options))  # type: ignore[return-value]
 
 
-def by_definition(chunk: int) -> Callable[..., tuple[Tensor, tuple[list[Tensor], list[Tensor]]]]:
-    """The chunk's rule, token by token: gradients by autograd at the weights before the chunk's first token."""
-
-    def run(
-        q: Tensor, k: Tensor, v: Tensor, step: Tensor, momentum: Tensor, forget: Tensor,
-        weights: list[Tensor], velocity: list[Tensor],
-    ) -> tuple[Tensor, tuple[list[Tensor], list[Tensor]]]:  # fmt: skip
-        outputs, anchor = [v[:, 0] * 0], weights
-        for t in range(q.shape[1]):
-            anchor = weights if t % chunk == 0 else anchor
-
-            def loss(at: list[Tensor], t: int = t) -> Tensor:
-                return (read(at, k[:, t]) - v[:, t]).square().sum()
-
-            slope = torch.func.grad(loss)(anchor)
-            θ, η, α = (gate[:, t, :, None, None] for gate in (step, momentum, forget))
-            velocity = [η * s - θ * g for s, g in zip(velocity, slope, strict=True)]
-            weights = [(1 - α) * w + s for w, s in zip(weights, velocity, strict=True)]
-            outputs.append(read(weights, q[:, t]))
-        return torch.stack(outputs[1:], dim=1), (weights, velocity)
-
-    return run
-
-
-def everything(form: Callable[..., Any], inputs: Inputs) -> list[Tensor]:
-    """What a form returns, one after another, and the gradient of a random functional of it for every input."""
-    leaves = [[t.clone().requires_grad_() for t in several] for several in inputs]
-    y, (weights, velocity) = form(*leaves[0], *leaves[1:])
-    generator = torch.Generator().manual_seed(5)
-    values = [y, *weights, *velocity]
-    loss = sum((t * torch.randn(t.shape, generator=generator, dtype=t.dtype)).sum() for t in values)
-    return [*values, *torch.autograd.grad(loss, [t for several in leaves for t in several])]
-
-
-def worst(found: list[Tensor], wanted: list[Tensor]) -> float:
-    return max(relative_error(a, b) for a, b in zip(found, wanted, strict=True))
+def worst(inputs: Inputs, chunk: int) -> float:
+    """The largest relative error of values and gradients, fast against slow, in float64."""
+    found, wanted = (
+        results(form, inputs, torch.float64, chunk) for form in (neural_memory, recurrent_neural_memory)
+    )
+    return max(relative_error(found[what], right) for what, right in wanted.items())
 
 
 # ------------------------------------------------------------------------------------ the recurrence and the paper
@@ -121,24 +76,18 @@ def test_a_linear_memory_without_momentum_is_the_gated_delta_rule() -> None:
 # ---------------------------------------------------------------------------------------- fast forms and definitions
 
 
-@pytest.mark.parametrize("filled", [False, True], ids=["empty", "filled"])
-@pytest.mark.parametrize("layers", [1, 2, 3, 4])
-@pytest.mark.parametrize("length", [1, 2, 7])
-def test_chunks_of_one_are_the_recurrence(length: int, layers: int, filled: bool) -> None:
-    inputs = drawn(length, layers, filled=filled)
-    assert worst(everything(neural_memory, inputs), everything(recurrent_neural_memory, inputs)) < 1e-10
+@pytest.mark.parametrize("layers", checks_titans.LAYERS)
+def test_the_fast_form_is_the_slow_one_in_values_and_gradients(layers: int) -> None:
+    """Chunks of 1, 4 and 16; one token to ragged lengths; with and without past surprise; float64 and float32."""
+    rows = checks_titans.neural_memory_errors(layers=[layers])
+    assert [row for row in rows if not row.error <= checks_titans.LIMITS[row.dtype]] == []
+    results_of_each = 1 + 2 * layers + 6 + 2 * layers
+    assert len(rows) == len(checks_titans.LENGTHS) * 2 * len(checks_titans.CHUNKS) * 2 * results_of_each
 
 
-@pytest.mark.parametrize("filled", [False, True], ids=["empty", "filled"])
-@pytest.mark.parametrize("layers", [1, 2, 3, 4])
-@pytest.mark.parametrize("length", [1, 3, 4, 5, 8, 11])
-def test_chunks_are_their_own_definition(length: int, layers: int, filled: bool) -> None:
-    inputs = drawn(length, layers, filled=filled)
-
-    def chunked(*args: Any) -> Any:
-        return neural_memory(*args, chunk_size=4)
-
-    assert worst(everything(chunked, inputs), everything(by_definition(4), inputs)) < 1e-10
+def test_the_distance_of_chunks_is_told() -> None:
+    one, two = checks_titans.chunk_distances(length=32, seeds=1)
+    assert "1 layers" in one and "2 layers" in two and ": 1: 0.00 to 0.00, 4: 0." in one
 
 
 @pytest.mark.parametrize("gate", GATES)
@@ -147,11 +96,7 @@ def test_gates_at_their_ends_are_exact_and_have_gradients(gate: str, value: floa
     """Nothing remembered, everything forgotten, nothing written: no logarithm and no division stands in the way."""
     inputs = drawn(7, 2)
     inputs[0][3 + GATES.index(gate)][:, ::2] = value * (0.2 if gate == "step" else 1.0)
-
-    def chunked(*args: Any) -> Any:
-        return neural_memory(*args, chunk_size=4)
-
-    assert worst(everything(chunked, inputs), everything(by_definition(4), inputs)) < 1e-10
+    assert worst(inputs, chunk=4) < 1e-10
 
 
 def test_the_chunk_size_changes_the_function() -> None:

@@ -25,17 +25,23 @@ def recurrent_neural_memory(
     forget: Tensor,
     weights: Weights,
     velocity: Weights,
+    *,
+    chunk_size: int = 1,
 ) -> tuple[Tensor, tuple[Weights, Weights]]:
-    """`neural_memory` with ``chunk_size=1`` as the paper writes it (Titans, equations 10, 12 to 14)."""
-    outputs = []
+    """`neural_memory` as the paper writes it (Titans, equations 10, 12 to 14; with chunks 16 and 18).
+
+    Arguments and results are the same; nothing is checked or cast.
+    """
+    outputs, anchor = [], weights
     for t in range(q.shape[1]):
         key, value = k[:, t], v[:, t]
         θ, η, α = (gate[:, t, :, None, None] for gate in (step, momentum, forget))
+        anchor = weights if t % chunk_size == 0 else anchor  # the weights before the chunk
 
         def loss(weights: Weights, key: Tensor = key, value: Tensor = value) -> Tensor:
             return (read(weights, key) - value).square().sum()  # equation 12; rows and heads do not meet
 
-        surprise = torch.func.grad(loss)(weights)
+        surprise = torch.func.grad(loss)(anchor)
         velocity = [η * s - θ * g for s, g in zip(velocity, surprise, strict=True)]  # equations 10 and 14
         weights = [(1 - α) * w + s for w, s in zip(weights, velocity, strict=True)]  # equation 13
         outputs.append(read(weights, q[:, t]))  # read after the write

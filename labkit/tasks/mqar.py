@@ -137,7 +137,7 @@ class MQAR(Task):
         return torch.tensor([whole("key", key, 0, self.keys - 1)], dtype=torch.int64)
 
     def thinned(self, context: Tensor, pairs: int, generator: torch.Generator) -> Tensor:
-        """Contexts ``[n, C]`` with all but `pairs` of their pairs blanked out at random, as ``fewest`` does in training.
+        """Contexts ``[n, C]`` with all but `pairs` of their pairs blanked out at random, as in lessons with ``fewest``.
 
         Raises ValueError for a task without blanks, and for fewer pairs than 1 or more than there are.
         """
