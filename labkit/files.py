@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def write_beside(path: Path, write: Callable[[Path], object]) -> Path:
     Returns `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")  # its own for every call, also in one process
     try:
         write(beside)
         sync(beside)

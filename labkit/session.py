@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ class Session:
         state: what is remembered of all windows that were slept on.
         pending: tokens ``[<= window]`` that were observed since the last sleep.
         read: tokens observed so far; sleeps: windows slept on.
-        parent: number of the store's entry that the session began from, or None.
+        parent: hash and number of the store's entry that the session began from or was last promoted as, or None.
     """
 
     def __init__(self, model: SleepLM, passes: int = 4, *, state: SleepState | None = None) -> None:
@@ -54,7 +55,7 @@ class Session:
         self.state = state
         self.pending = torch.empty(0, dtype=torch.int64)
         self.read, self.sleeps = 0, 0
-        self.parent: int | None = None
+        self.parent: tuple[str, int] | None = None
 
     def observe(self, tokens: Tensor | list[int]) -> None:
         """Take in tokens ``[T]``; whenever a window is full, sleep on it. How tokens are split over calls is the same.
@@ -117,16 +118,24 @@ class Session:
     def promote(self, store: Store, note: str = "") -> Entry:
         """Keep what this session remembers in a long-term store; later sessions may start from it.
 
-        What is pending is slept on first, in the copy that is kept. The entry tells what the memory grew out of, and
-        this session goes on from it.
+        What is pending is slept on first, in the copy that is kept; this session itself goes on as it was. The entry
+        names the one that the memory grew out of as its parent, if that is in the same store.
         """
         kept = self.fork()
         kept.sleep()
-        provenance = {"passes": self.passes, "tokens": kept.read, "windows": kept.sleeps}
+        provenance: dict[str, Any] = {"passes": self.passes, "tokens": kept.read, "windows": kept.sleeps}
+        parent = None
+        if self.parent is not None:
+            digest, number = self.parent
+            if store.holds(number, digest):
+                parent = number
+            else:
+                provenance["grew out of"] = f"memory {digest} of another store"
         entry = store.promote(
-            kept._sealed(), model=fingerprint(self.model), note=note, parent=self.parent, provenance=provenance
+            kept._sealed(), model=fingerprint(self.model), note=note, parent=parent, provenance=provenance
         )
-        self.parent = entry.number
+        assert entry.memory is not None
+        self.parent = (entry.memory, entry.number)
         return entry
 
     @staticmethod
@@ -141,7 +150,8 @@ class Session:
         """
         found, data = store.read(entry)
         session = _opened(data, f"Entry {found.number} of {store.folder}", model)
-        session.parent = found.number
+        assert found.memory is not None
+        session.parent = (found.memory, found.number)
         if passes is not None:
             _whole("passes", passes)
             session.passes = passes
@@ -158,10 +168,11 @@ class Session:
     def _tokens(self, tokens: Any) -> Tensor:
         """Tokens as int64 ``[T]``, looked at before anything is done with them."""
         try:
-            found = tokens if isinstance(tokens, Tensor) else torch.tensor(tokens, dtype=torch.int64)
+            found = torch.as_tensor(tokens if len(tokens) else torch.empty(0, dtype=torch.int64))
         except (TypeError, ValueError, RuntimeError) as error:
             raise TypeError(f"Tokens are whole numbers in a list or a tensor, but these are {tokens!r}.") from error
-        if found.ndim != 1 or found.is_floating_point() or found.dtype == torch.bool:
+        whole = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+        if found.ndim != 1 or found.dtype not in whole:
             raise TypeError(
                 f"Tokens are whole numbers of the shape [T], but these are {found.dtype} of shape {list(found.shape)}."
             )
@@ -173,8 +184,8 @@ class Session:
 
     def _sealed(self) -> bytes:
         tensors, header = self.state.parts()
-        told = {"passes": self.passes, "read": self.read, "sleeps": self.sleeps, "parent": self.parent or 0}
-        header |= {name: str(value) for name, value in told.items()} | {"model": fingerprint(self.model)}
+        told = {"passes": self.passes, "read": self.read, "sleeps": self.sleeps, "parent": self.parent}
+        header |= {name: json.dumps(value) for name, value in told.items()} | {"model": fingerprint(self.model)}
         return seal({**tensors, "pending": self.pending}, header, FORMAT, "The session")
 
 
@@ -186,10 +197,10 @@ def _opened(data: bytes, where: str, model: SleepLM) -> Session:
             "made with."
         )
     state = SleepState.from_parts(tensors, header).to(next(model.parameters()).device)
-    session = Session(model, int(header["passes"]), state=state)
-    session.pending = tensors["pending"]
-    session.read, session.sleeps = int(header["read"]), int(header["sleeps"])
-    session.parent = int(header["parent"]) or None
+    told = {name: json.loads(header[name]) for name in ("passes", "read", "sleeps", "parent")}
+    session = Session(model, told["passes"], state=state)
+    session.pending, session.read, session.sleeps = tensors["pending"], told["read"], told["sleeps"]
+    session.parent = tuple(told["parent"]) if told["parent"] else None
     return session
 
 

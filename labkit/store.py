@@ -84,28 +84,35 @@ class Store:
         if parent is not None:
             self.entry(parent)
         digest = hashlib.sha256(data).hexdigest()
-        path = self._memory(digest)
-        if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _write(path, data)
-        return self._append("promotion", digest, parent, model, note, dict(provenance or {}))
+        told = _plain({"note": note, "provenance": dict(provenance or {})})  # refused before anything is written
+        _write(self._memory(digest), data)  # also where it lies already: that file may be damaged
+        return self._append("promotion", digest, parent, model, told["note"], told["provenance"])
 
     def head(self) -> Entry | None:
-        """The newest entry, or None in an empty store; its memory is what the store holds."""
+        """The newest entry, or None in an empty store; its memory is what the store holds.
+
+        Raises ValueError, in a sentence, when its file is damaged; `revert` with a number gets past it.
+        """
         entries = self._numbers()
         return self.entry(entries[-1]) if entries else None
 
     def history(self) -> list[Entry]:
-        """All entries, oldest first."""
-        return [self.entry(number) for number in self._numbers()]
+        """All entries that are whole, oldest first; `damaged` names the others."""
+        damaged = self.damaged()
+        return [self.entry(number) for number in self._numbers() if number not in damaged]
+
+    def damaged(self) -> list[int]:
+        """Numbers of the entries whose files are cut short or were changed."""
+        return [number for number in self._numbers() if not self._whole(number)]
 
     def entry(self, number: int) -> Entry:
         """The entry with this number.
 
         Raises ValueError, in a sentence, when there is none or its file is damaged.
         """
-        path = self._line(number)
-        if isinstance(number, bool) or not isinstance(number, int) or not path.is_file():
+        sound = isinstance(number, int) and not isinstance(number, bool)
+        path = self._line(number) if sound else self.folder
+        if not path.is_file():
             known = self._numbers()
             have = f"its entries are 1 to {known[-1]}" if known else "it is empty"
             raise ValueError(f"There is no entry {number!r} in {self.folder}; {have}.")
@@ -118,6 +125,10 @@ class Store:
             raise ValueError(
                 f"{path} is not a whole entry of a store ({error}). Restore it from a copy; others can still be read."
             ) from error
+
+    def holds(self, number: int, memory: str) -> bool:
+        """Whether there is an entry with this number that is whole and has this memory."""
+        return self._whole(number) and self.entry(number).memory == memory
 
     def read(self, number: int | None = None) -> tuple[Entry, bytes]:
         """An entry, the newest if none is named, and the bytes of its memory.
@@ -146,41 +157,54 @@ class Store:
 
         Raises ValueError, in a sentence, when there is nothing to revert or no entry `to`.
         """
-        head = self.head()
-        if head is None:
-            raise ValueError(f"{self.folder} is empty, so there is nothing to revert.")
-        if to is None:
-            if head.kind != "promotion":
-                raise ValueError(
-                    f"Entry {head.number} is a revert already; say which entry to go back to, as revert(to=number)."
-                )
-            if head.number == 1:
-                return self._append("revert", None, None, head.model, note, {"reverts": head.number})
-            to = head.number - 1
-        target = self.entry(to)
-        return self._append("revert", target.memory, target.number, target.model, note, {"reverts": head.number})
+        note = _plain({"note": note})["note"]
+        while True:
+            numbers = self._numbers()
+            if not numbers:
+                raise ValueError(f"{self.folder} is empty, so there is nothing to revert.")
+            target = self._before(numbers[-1]) if to is None else self.entry(to)
+            memory, parent = (target.memory, target.number) if target else (None, None)
+            model = target.model if target else self.entry(numbers[-1]).model
+            told = {"reverts": numbers[-1]}
+            entry = Entry(numbers[-1] + 1, "revert", memory, parent, model, note, _now(), told)
+            if self._added(entry):  # else something was promoted meanwhile, and that is what is to be undone
+                return entry
+
+    def _before(self, number: int) -> Entry | None:
+        """What a revert of this entry goes back to; None if it is the first."""
+        head = self.entry(number)
+        if head.kind != "promotion":
+            raise ValueError(f"Entry {number} is a revert already; say which one to go back to, as revert(to=number).")
+        earlier = [n for n in self._numbers() if n < number]
+        return self.entry(earlier[-1]) if earlier else None
 
     def _append(
         self, kind: str, memory: str | None, parent: int | None, model: str, note: str, provenance: dict[str, Any]
     ) -> Entry:
         """Write an entry under the next free number; a number that another process took first is passed over."""
-        made = datetime.now(UTC).isoformat(timespec="seconds")
         while True:
-            known = self._numbers()
-            number = known[-1] + 1 if known else 1
-            entry = Entry(number, kind, memory, parent, model, note, made, provenance)
-            told = asdict(entry)
-            try:
-                text = json.dumps({"format": FORMAT, **told, "sha256": _seal(told)}, indent=1, allow_nan=False) + "\n"
-            except (TypeError, ValueError) as mistake:
-                raise ValueError(f"JSON cannot hold this note or provenance: {mistake}. Use plain values.") from None
-            path = self._line(number)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                _write(path, text.encode(), new=True)
-            except FileExistsError:
-                continue
-            return entry
+            numbers = self._numbers()
+            number = numbers[-1] + 1 if numbers else 1
+            entry = Entry(number, kind, memory, parent, model, note, _now(), provenance)
+            if self._added(entry):
+                return entry
+
+    def _added(self, entry: Entry) -> bool:
+        """Whether the entry could be written under its number, which no other has."""
+        told = asdict(entry)
+        text = json.dumps({"format": FORMAT, **told, "sha256": _seal(told)}, indent=1) + "\n"
+        try:
+            _write(self._line(entry.number), text.encode(), new=True)
+        except FileExistsError:
+            return False
+        return True
+
+    def _whole(self, number: int) -> bool:
+        try:
+            self.entry(number)
+        except ValueError:
+            return False
+        return True
 
     def _numbers(self) -> list[int]:
         folder = self.folder / "history"
@@ -197,8 +221,24 @@ def _seal(told: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _plain(told: Mapping[str, Any]) -> dict[str, Any]:
+    """The same as JSON gives it back, so that what is returned and sealed is what will be read."""
+    try:
+        return json.loads(json.dumps(dict(told), allow_nan=False))
+    except (TypeError, ValueError) as mistake:
+        raise ValueError(f"JSON cannot hold this note or provenance: {mistake}. Use plain values.") from None
+
+
 def _write(path: Path, data: bytes, *, new: bool = False) -> None:
-    """Put `data` under the name `path` in one step, on the disk first; FileExistsError if it must be new and is not."""
+    """Put `data` under the name `path` in one step; FileExistsError if it must be new and is not.
+
+    File and folder are on the disk when this returns, so nothing that comes later can outlive a power cut without it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
         with open(beside, "xb") as file:
@@ -211,3 +251,9 @@ def _write(path: Path, data: bytes, *, new: bool = False) -> None:
             os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+    if os.name == "posix":  # elsewhere folders cannot be opened
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

@@ -177,8 +177,8 @@ def lesson_forward(model: SleepLM, batch: Batch, passes: int, precision: str, *,
 
 
 def _inside(name: str) -> bool:
-    """Whether a parameter is a matrix between two hidden spaces; gates and convolution taps are not."""
-    return name.startswith("blocks.") and not name.endswith(("mixer.gates.weight", "mixer.taps"))
+    """Whether a parameter is a matrix between two hidden spaces; gates, taps and persistent tokens are not."""
+    return name.startswith("blocks.") and not name.endswith((".gates.weight", ".taps", ".persistent"))
 
 
 def learning_rate(step: int, settings: Training) -> float:

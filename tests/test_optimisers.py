@@ -36,6 +36,12 @@ def test_muon_takes_the_matrices_inside_the_blocks_and_adamw_the_rest() -> None:
         *(f"blocks.{i}.mlp.{part}.weight" for i in (0, 1) for part in ("gate", "up", "down")),
         "blocks.1.mixer.gate.weight",
     }
+    titans = SleepLM(SleepConfig(vocab=5, window=16, dim=16, pattern=("mac",), repeat=1))
+    muon_of_titans, _ = make_optimisers(titans, Training(steps=9))
+    small = ("taps", "gates", "persistent", "initial", "norm")
+    moved = {id(p) for group in muon_of_titans.param_groups for p in group["params"]}
+    of_muon = [name for name, p in titans.named_parameters() if id(p) in moved]
+    assert of_muon and not [name for name in of_muon if any(part in name for part in small)]
     assert muon.defaults["lr"] == 0.03 and muon.defaults["momentum"] == 0.95
     assert adamw.defaults["lr"] == 0.004 and adamw.defaults["betas"] == (0.9, 0.98)
     before = copy.deepcopy(model.state_dict())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -180,11 +181,31 @@ def test_what_is_promoted_later_sessions_start_from(kind: str, tmp_path: Path) -
     assert same(first, second) and second.passes == 2
     second.observe(stream(10))
     assert second.promote(store).parent == entry.number
+    elsewhere = labkit.Store(tmp_path / "elsewhere")
+    stray = labkit.Session.start(model, store).promote(elsewhere)
+    assert stray.parent is None and "another store" in stray.provenance["grew out of"]
     store.revert()
     assert same(labkit.Session.start(model, store), first)
     assert same(labkit.Session.start(model, store, 2).fork(), labkit.Session.start(model, store, 2, passes=7))
     with pytest.raises(ValueError, match=r"Entry 3 of .* was made with another model"):
         labkit.Session.start(model_of(kind, seed=1), store)
+
+
+@each_kind
+def test_writing_into_a_state_reaches_neither_the_model_nor_another_session(kind: str) -> None:
+    model = model_of(kind)
+    fresh = Session(model).ask([1, 2, 3])
+    for t in Session(model).state.fast:
+        t.fill_(7.0)
+    assert torch.equal(Session(model).ask([1, 2, 3]), fresh)
+
+
+def test_two_threads_may_save_to_one_path(tmp_path: Path) -> None:
+    model = model_of("sleeping hybrid")
+    sessions = [Session(model, passes=n) for n in (1, 2)]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda i: sessions[i % 2].save(tmp_path / "s"), range(60)))
+    assert Session.load(tmp_path / "s", model).passes in (1, 2) and len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_session_that_was_not_promoted_reaches_nobody(tmp_path: Path) -> None:
@@ -227,6 +248,9 @@ def test_what_are_no_tokens_is_said_and_changes_nothing() -> None:
         ([11], ValueError, "Token 11 is not in the vocabulary of 11 ids, 0 to 10"),
         (torch.zeros(1, 3, dtype=torch.int64), TypeError, r"of the shape \[T\]"),
         (torch.zeros(3), TypeError, "these are torch.float32"),
+        ([1.7, 2.0], TypeError, "these are torch.float32"),
+        ([True], TypeError, "these are torch.bool"),
+        (3, TypeError, "Tokens are whole numbers in a list or a tensor"),
         ("ab", TypeError, "Tokens are whole numbers in a list or a tensor"),
         ([[1], [2]], TypeError, r"of shape \[2, 1\]"),
     ):

@@ -48,7 +48,7 @@ def test_a_bad_promotion_is_undone_and_nothing_is_lost(tmp_path: Path) -> None:
         store.promote(data, model="m")
     back = store.revert(note="it had learned nonsense")
     assert store.read() == (back, b"good") and back.kind == "revert" and back.provenance == {"reverts": 2}
-    with pytest.raises(ValueError, match=r"Entry 3 is a revert already; say which entry to go back to"):
+    with pytest.raises(ValueError, match=r"Entry 3 is a revert already; say which one to go back to"):
         store.revert()
     again = store.revert(to=2)
     assert store.read() == (again, b"bad")
@@ -78,9 +78,56 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
             store.entry(number)
     with pytest.raises(ValueError, match="There is no entry 7"):
         store.promote(b"two", model="m", parent=7)
-    with pytest.raises(ValueError, match="JSON cannot hold"):
-        store.promote(b"two", model="m", provenance={"x": float("nan")})
-    assert len(store.history()) == 1
+    for number in (None, "1"):
+        with pytest.raises(ValueError, match="There is no entry"):
+            store.entry(number)  # type: ignore[arg-type]
+    for provenance in ({"x": float("nan")}, {"x": {1}}):
+        with pytest.raises(ValueError, match="JSON cannot hold"):
+            store.promote(b"two", model="m", provenance=provenance)
+    assert len(store.history()) == 1 and len(list((tmp_path / "memories").iterdir())) == 1
+
+
+def test_an_entry_is_returned_as_it_will_be_read(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    entry = store.promote(b"one", model="m", provenance={10: 1, 9: (2, 3)})  # type: ignore[dict-item]
+    assert entry == store.head() and entry.provenance == {"10": 1, "9": [2, 3]}
+
+
+def test_promoting_over_a_damaged_memory_mends_it(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    first = store.promote(b"one" * 100, model="m")
+    (tmp_path / "memories" / str(first.memory)).write_bytes(b"one")
+    second = store.promote(b"one" * 100, model="m")
+    assert store.read() == (second, b"one" * 100) and store.read(1)[1] == b"one" * 100
+
+
+def test_a_damaged_newest_entry_can_be_left_behind(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for data in (b"good", b"bad"):
+        store.promote(data, model="m")
+    (tmp_path / "history" / "00000002.json").write_bytes(b"")
+    assert store.damaged() == [2] and [entry.number for entry in store.history()] == [1]
+    with pytest.raises(ValueError, match="not a whole entry"):
+        store.read()
+    back = store.revert(to=1)
+    assert store.read() == (back, b"good") and back.number == 3
+
+
+def test_a_revert_undoes_what_was_promoted_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, other = Store(tmp_path), Store(tmp_path)
+    for data in (b"one", b"two"):
+        store.promote(data, model="m")
+    real = Store._added
+    promoted = []
+
+    def slowly(self: Store, entry: object) -> bool:
+        if entry.kind == "revert" and not promoted:  # type: ignore[attr-defined]
+            promoted.append(other.promote(b"three", model="m"))
+        return real(self, entry)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Store, "_added", slowly)
+    back = store.revert()
+    assert (back.number, back.provenance) == (4, {"reverts": 3}) and store.read()[1] == b"two"
 
 
 def test_damage_is_noticed_and_the_rest_can_be_read(tmp_path: Path) -> None:
@@ -134,6 +181,9 @@ def test_a_hundred_kills_leave_the_last_completed_promotion(tmp_path: Path) -> N
         told = [int(line) for line in process.stdout.read().split()]
         process.communicate()
         store = Store(tmp_path)
+        for number in told:
+            entry, data = store.read(number)
+            assert data == f"{entry.note} ".encode() * 100_000
         head, data = store.read()
         assert head.number >= max(told, default=done + 1) > done
         assert data == f"{head.note} ".encode() * 100_000

@@ -85,6 +85,12 @@ def test_a_context_can_be_thinned_out() -> None:
     assert (left.sum(dim=1) == 6).all() and torch.equal(thin[left], context[left])
     assert torch.equal(left[:, ::2], left[:, 1::2]) and (left.sum(dim=0) > 60).all()
     assert torch.equal(task.thinned(context, 6, seeded(1)), context)
+    assert torch.equal(task.encode(task.decode(thin[0])), thin[0][thin[0] != task.blank])
+    for wrong in (context[:, :8], thin):
+        with pytest.raises(ValueError, match="Only contexts of all 6 pairs"):
+            task.thinned(wrong, 2, seeded(0))
+    with pytest.raises(ValueError, match="Every place of this context is blank"):
+        task.questions(torch.full((12,), task.blank))
     with pytest.raises(ValueError, match="pairs is 7"):
         task.thinned(context, 7, seeded(0))
     with pytest.raises(ValueError, match="This task leaves no place blank"):

@@ -100,6 +100,7 @@ def test_typed_texts_are_read() -> None:
         ("k64=v1", "There is no k64; they go from k0 to k63"),
         ("k1=v64", "There is no v64"),
         ("k1=v2 w256", "There is no w256; they go from w0 to w255"),
+        ("k3=w6", "There is no fact in this text"),
     ],
 )
 def test_what_is_no_haystack_gets_a_sentence(text: str, sentence: str) -> None:
@@ -119,5 +120,7 @@ def test_what_does_not_fit_is_refused() -> None:
             Needle(**params)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="should be text"):
         Needle().encode(3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="The key k3 has two facts"):
+        Needle().questions(Needle().encode("k3=v5 and k3=v6"))
     with pytest.raises(ValueError, match="no whole fact"):
         Needle().questions(torch.tensor([5, WORDS, 300]))

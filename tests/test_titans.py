@@ -176,10 +176,14 @@ def test_a_limit_keeps_what_overshoots_finite_and_touches_nothing_else() -> None
     tokens, weights, velocity = ([t.float() for t in several] for several in drawn(400, 2, filled=False))
     wild = [*tokens[:3], tokens[3] + 3, tokens[4], 0 * tokens[5]]
     assert not neural_memory(*wild, weights, velocity, chunk_size=8)[1][0][0].isfinite().all()
-    y, (after, pushed) = neural_memory(*wild, weights, velocity, chunk_size=8, limit=4.0)
+    y, carried, _ = continue_memory(*wild, Carried.begin(weights, velocity), chunk_size=8, limit=4.0)
     assert y.isfinite().all()
-    for t in after + pushed:
-        assert (t.norm(dim=(-2, -1)) <= 4.0 * t.shape[-1] ** 0.5 * (1 + 1e-5)).all()
+    nothing = [t[:, :0] for t in wild]
+    for _ in range(60):  # chunks that are broken off are limited too, when the next one begins
+        begun = Carried.begin(carried.weights, carried.velocity)
+        y, carried, _ = continue_memory(*(t[:, :5] for t in wild), begun, chunk_size=8, limit=4.0)
+        assert y.isfinite().all()
+    assert continue_memory(*nothing, carried, chunk_size=8)[0].shape[1] == 0
     tame = neural_memory(*tokens, weights, velocity, chunk_size=8)
     limited = neural_memory(*tokens, weights, velocity, chunk_size=8, limit=1e3)
     assert torch.equal(tame[0], limited[0])

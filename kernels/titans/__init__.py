@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from labkit.kernels.titans.chunked import Carried, Tokens, answers, chunked_neural_memory
-from labkit.kernels.titans.inputs import check_inputs, state_dtype
+from labkit.kernels.titans.inputs import WIDEST_CHUNK, check_inputs, state_dtype
 from labkit.kernels.titans.recurrent import recurrent_neural_memory
 
-__all__ = ["Carried", "continue_memory", "neural_memory", "read_memory", "recurrent_neural_memory"]
+__all__ = ["WIDEST_CHUNK", "Carried", "continue_memory", "neural_memory", "read_memory", "recurrent_neural_memory"]
 
 
 def neural_memory(
@@ -45,9 +45,9 @@ def neural_memory(
         weights: the network, for each layer ``[B, H, in, out]``; the first begins and the last ends with D channels.
         velocity: past surprise, shaped as `weights`.
         chunk_size: tokens whose gradients are taken together.
-        limit: None is the paper's rule. A number is the lab's own addition: after each chunk every layer of weights and
-            of velocity whose Frobenius norm is above ``limit * sqrt(out)`` is scaled back to that, so that a memory
-            that overshoots stays finite.
+        limit: None is the paper's rule. A number is the lab's own addition: before each chunk every layer of weights
+            and of velocity whose Frobenius norm is above ``limit * sqrt(out)`` is scaled back to that, so that a
+            memory that overshoots does not run away.
 
     Returns:
         ``y [B, T, H, D]`` in v's dtype, and weights and velocity after the last token, in float64 if the inputs are
@@ -105,4 +105,6 @@ def continue_memory(
 
 def read_memory(weights: Sequence[Tensor], q: Tensor) -> Tensor:
     """What the network `weights` answers to all of ``q [B, T, H, D]``; nothing is written."""
-    return answers(weights, q.transpose(1, 2)).transpose(1, 2)
+    dtype = state_dtype(q)
+    with torch.autocast(q.device.type, enabled=False):
+        return answers([w.to(dtype) for w in weights], q.to(dtype).transpose(1, 2)).transpose(1, 2).to(q.dtype)

@@ -63,13 +63,15 @@ def chunked_neural_memory(
     outputs, surprises = [tokens.v[:, :, :0]], [tokens.step[:, :, :0]]
     first, length = 0, tokens.q.shape[2]
     while first < length:
+        if carried.position == 0:
+            carried = Carried.begin(_limited(carried.weights, limit), _limited(carried.velocity, limit))
         here = slice(first, min(first + chunk_size - carried.position, length))
         if chunk_size == 1:
             y, surprise, carried = _one(tokens.cut(here), carried)
         else:
             y, surprise, carried = _several(tokens.cut(here), carried)
         if carried.position == chunk_size:
-            carried = Carried.begin(_limited(carried.weights, limit), _limited(carried.velocity, limit))
+            carried = Carried.begin(carried.weights, carried.velocity)
         outputs.append(y)
         surprises.append(surprise)
         first = here.stop

@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from labkit.kernels.titans import Carried, continue_memory, read_memory
+from labkit.kernels.titans import WIDEST_CHUNK, Carried, continue_memory, read_memory
 
 __all__ = ["MemoryState", "NeuralMemory"]
 
-GAIN = 1.7  # makes up for what SiLU takes from small inputs, else deep memories begin near zero, where they stay
+MOST_LAYERS = 4
+GAIN = 1.7  # makes up for what SiLU takes from small inputs, so that deep memories do not begin near zero
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +61,8 @@ class NeuralMemory(nn.Module):
         momentum, forgetting: False fixes η or α at 0 (ablations of the paper's table 5).
         conv: tokens seen by the depthwise causal convolution; 1 sees the token alone.
         max_step: the largest step; None takes ``1 / (chunk_size * layers)``, since every layer moves the answer, and
-            tokens of a chunk that look alike all push the same way: so much is safe whatever comes.
-        limit: on the norm of M and S after each chunk (see `labkit.kernels.neural_memory`); None is the paper's rule.
+            tokens of a chunk that look alike all push the same way.
+        limit: on the norm of M and S before each chunk (see `labkit.kernels.neural_memory`); None is the paper's rule.
 
     Raises:
         ValueError: a sentence, for a size out of range.
@@ -83,16 +84,20 @@ class NeuralMemory(nn.Module):
     ) -> None:
         super().__init__()
         sizes = {"dim": dim, "heads": heads, "layers": layers, "expansion": expansion, "conv": conv}
+        sizes["chunk_size"] = chunk_size
         for name, value in sizes.items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a whole number of at least 1, but it is {value!r}.")
-        if layers > 4:
-            raise ValueError(f"layers must be 1 to 4, but it is {layers}; the paper goes no deeper either.")
+        if layers > MOST_LAYERS:
+            raise ValueError(f"layers must be 1 to {MOST_LAYERS}, but it is {layers}; the paper goes no deeper either.")
         if dim % heads:
             raise ValueError(f"dim={dim} must be a multiple of heads={heads}, so that every head is as wide.")
+        if chunk_size > WIDEST_CHUNK:
+            raise ValueError(f"chunk_size must be 1 to {WIDEST_CHUNK}, but it is {chunk_size}.")
+        for name, number in (("max_step", max_step), ("limit", limit)):
+            if number is not None and (isinstance(number, bool) or not 0 < number < math.inf):
+                raise ValueError(f"{name} must be a finite number above 0, or None, but it is {number!r}.")
         max_step = 1 / (chunk_size * layers) if max_step is None else max_step
-        if not 0 < max_step < math.inf:
-            raise ValueError(f"max_step must be a finite number above 0, but it is {max_step!r}.")
         self.heads, self.chunk_size = heads, chunk_size
         self.momentum, self.forgetting, self.max_step, self.limit = momentum, forgetting, max_step, limit
         self.query, self.key, self.value, self.gate, self.out = (nn.Linear(dim, dim, bias=False) for _ in range(5))
@@ -106,14 +111,16 @@ class NeuralMemory(nn.Module):
             for i, (rows, columns) in enumerate(itertools.pairwise(sides))
         )
         with torch.no_grad():
-            for i, bias in enumerate((-1.0, 0.0, -6.0)):  # untrained: steps of .13 max_step, η = .5, α = .0025
+            # untrained: steps of .13 max_step and η = .5. Deep memories in long chunks are written slowly, so they must
+            # forget slowly: else all layers decay to zero together, where every gradient is zero and stays so.
+            for i, bias in enumerate((-1.0, 0.0, -5.0 - math.log(chunk_size * layers))):
                 self.gates.bias[i * heads : (i + 1) * heads] = bias
             self.taps.uniform_(-0.5, 0.5)
             self.taps[-1] += 1.0  # the token itself comes first; its neighbours are learned
 
     def init_state(self, batch_size: int) -> MemoryState:
         """M at its learned first weights, S at zero, for each of `batch_size` sequences."""
-        weights = tuple(w.expand(batch_size, -1, -1, -1) for w in self.initial)
+        weights = tuple(w.expand(batch_size, -1, -1, -1).clone() for w in self.initial)
         velocity = tuple(torch.zeros_like(w) for w in weights)
         tail = self.taps.new_zeros(batch_size, self.taps.shape[0] - 1, self.taps.shape[1])
         return MemoryState(weights, velocity, weights, tail, 0)

@@ -7,6 +7,9 @@ from itertools import pairwise
 from math import inf
 from typing import Any
 
+from labkit.kernels.titans import WIDEST_CHUNK
+from labkit.memory.titans import MOST_LAYERS
+
 TITANS = ("lmm", "mac", "mag", "mal")
 BLOCKS = ("attention", "delta", *TITANS)
 EVICTIONS = ("hard", "sliding", "keep")
@@ -98,6 +101,14 @@ class SleepConfig:
         if not self.mlp_ratio * self.dim >= 1:
             raise ValueError(f"mlp_ratio={self.mlp_ratio!r} leaves the hidden layer empty; take 2.0, say.")
 
+        if self.memory_layers > MOST_LAYERS or self.chunk_size > WIDEST_CHUNK:
+            raise ValueError(
+                f"memory_layers={self.memory_layers} must be at most {MOST_LAYERS} and chunk_size={self.chunk_size} at "
+                f"most {WIDEST_CHUNK}."
+            )
+        step = self.max_step
+        if step is not None and (isinstance(step, bool) or not isinstance(step, int | float) or not 0 < step < inf):
+            raise ValueError(f"max_step must be a finite number above 0, or None, but it is {step!r}.")
         if isinstance(self.persistent, bool) or not isinstance(self.persistent, int) or self.persistent < 0:
             raise ValueError(f"persistent must be a whole number of at least 0, but it is {self.persistent!r}.")
         if self.write not in WRITES:
@@ -120,7 +131,10 @@ class SleepConfig:
 
     @property
     def state_size(self) -> int:
-        """Numbers held by the fast weights of all memory layers, for one sequence; a velocity counts as well."""
+        """Numbers that outlive a sleep, for one sequence: the fast weights of all memory layers, velocities included.
+
+        An open chunk or segment of a neural memory holds copies of its weights beside them.
+        """
         assert self.key_dim is not None and self.value_dim is not None
         delta = self.heads * self.key_dim * self.value_dim
         width = self.dim // self.heads

@@ -210,11 +210,12 @@ class SleepLM(nn.Module):
                 h = self.between(h) + embedded
             if self.config.carry == "hidden":
                 fast = state.fast
-            h, memories = self.read(h, Memories(fast, state.cache, state.tails), self._phase(state))
+            tails = self._renewed(fast, state.tails) if n > 0 else state.tails
+            h, memories = self.read(h, Memories(fast, state.cache, tails), self._phase(state))
             fast = memories.fast
             yield memories
 
-    def read(self, h: Tensor, memories: Memories, phase: int) -> tuple[Tensor, Memories]:
+    def read(self, h: Tensor, memories: Memories, phase: int = 0) -> tuple[Tensor, Memories]:
         """One pass of all blocks over ``h [B, T, dim]``: what sleep repeats and wake does once.
 
         `phase` is how many tokens of a segment came before; attention and gated delta blocks do without it.
@@ -234,6 +235,14 @@ class SleepLM(nn.Module):
 
     def _empty(self, batch_size: int) -> Memories:
         return _joined([block.init_state(batch_size) for block in self._blocks])
+
+    def _renewed(self, fast: tuple[Tensor, ...], tails: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Tails for a pass that begins with other fast weights than these tails were left with."""
+        given, out = (iter(fast), iter(tails)), []
+        for block in self._blocks:
+            own = [tuple(islice(g, n)) for g, n in zip(given, (block.holds[0], block.holds[2]), strict=True)]
+            out += block.mixer.renewed(*own) if isinstance(block.mixer, Titans) else own[1]
+        return tuple(out)
 
     def _phase(self, state: SleepState) -> int:
         """How many tokens of the open segment were read; 0 for models without segments, which compile only once so."""
@@ -314,7 +323,8 @@ class SleepLM(nn.Module):
                 raise ValueError(f"The state is for {state.batch_size} sequences, but holds {t.shape[0]}.")
             if t.device != weight.device:
                 raise ValueError(f"The state is on {t.device}, the model on {weight.device}; see state.to.")
-        for t in (*state.tails, *(t for pair in state.cache for t in pair)):
+        small = [t for t in state.tails if t.ndim == 3]  # of convolutions; others are weights, kept in float32
+        for t in (*small, *(t for pair in state.cache for t in pair)):
             if torch.promote_types(t.dtype, weight.dtype) != weight.dtype:
                 raise ValueError(f"The state is {t.dtype}, the model {weight.dtype}; see state.to.")
 

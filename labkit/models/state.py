@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,9 +161,12 @@ def unseal(data: bytes, kind: str, where: str, noun: str) -> tuple[dict[str, Ten
 def write_sealed(path: Path, data: bytes) -> None:
     """Put `data` in place of the file `path` in one step; its folder is made if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")  # its own for every call, also in one process
     try:
-        beside.write_bytes(data)
+        with open(beside, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut could leave the name on an empty file
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)

@@ -5,8 +5,8 @@
 | 21, 22: retrieve; attend over persistent, retrieved, segment | `Titans._mac_segment`, `SegmentAttention.forward` |
 | 24: write the attention's output into the memory | `Titans._mac_segment`, ``written`` |
 | 25: gate the output by what the memory says of it | `Titans._gated` |
-| 26 to 28: attention over a sliding window beside the memory | `Titans._mag` |
-| 29 to 31: the memory, then attention over a sliding window | `Titans._mal` |
+| 26 to 28: attention over a sliding window beside the memory | `Titans.forward`, "mag" |
+| 29 to 31: the memory, then attention over a sliding window | `Titans.forward`, "mal" |
 """
 
 from __future__ import annotations
@@ -125,6 +125,11 @@ class Titans(nn.Module):
         caches = {"lmm": 0, "mal": 1, "mag": 1, "mac": 2}[self.kind]
         cache = tuple(self.attention.empty(batch_size) for _ in range(caches))
         return Memories((*state.weights, *state.velocity), cache, tails)
+
+    def renewed(self, fast: tuple[Tensor, ...], tails: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Tails with the anchor, and for "mac" the weights before the segment, taken from the weights as they are."""
+        weights = fast[: len(self.memory.initial)]
+        return (tails[0], *weights, *(weights if self.kind == "mac" else ()))
 
     def forward(self, x: Tensor, before: Memories, position: int) -> tuple[Tensor, Memories]:
         """``x [B, T, dim]``, of which the first token is number `position` since the last clearing."""

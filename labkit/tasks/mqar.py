@@ -128,9 +128,10 @@ class MQAR(Task):
         return context
 
     def decode(self, context: Tensor) -> str:
-        """The pairs of a context as text: what ``encode`` turns back into it."""
+        """The pairs of a context as text: what ``encode`` turns back into it, blanks left out."""
         self._check_context(context)
-        return "\n".join(f"{key}>{value - self.keys}" for key, value in context.view(-1, 2).tolist())
+        pairs = context[context != self.blank].view(-1, 2)
+        return "\n".join(f"{key}>{value - self.keys}" for key, value in pairs.tolist())
 
     def encode_question(self, key: int) -> Tensor:
         """Tokens [1] of "which value came with this key?"."""
@@ -143,6 +144,8 @@ class MQAR(Task):
         """
         if self.fewest is None:
             raise ValueError("This task leaves no place blank; give it fewest=, as MQAR(pairs=16, fewest=4).")
+        if context.ndim != 2 or context.shape[1] != 2 * self.pairs or bool((context == self.blank).any()):
+            raise ValueError(f"Only contexts of all {self.pairs} pairs, [n, {2 * self.pairs}], can be thinned out.")
         whole("pairs", pairs, 1, self.pairs)
         place = torch.rand(len(context), self.pairs, generator=generator).argsort(dim=1, stable=True)
         return torch.where((place < pairs).repeat_interleave(2, dim=1), context, self.blank)
@@ -162,6 +165,8 @@ class MQAR(Task):
             if key in seen:
                 raise ValueError(f"Key {key} stands there twice; a key has one value.")
             seen.add(key)
+        if not seen:
+            raise ValueError("Every place of this context is blank; there must be a pair to ask for.")
 
     def _contexts(self, n: int, generator: torch.Generator, *, held_out: bool) -> Tensor:
         # No split is needed: pairs are drawn anew for every context.

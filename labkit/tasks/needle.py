@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import zlib
+from itertools import pairwise
 from pydoc_data import topics
 
 import numpy as np
@@ -22,7 +23,7 @@ HAYS = {"passkey": ("noise", "number"), "number": ("text", "number"), "word": ("
 
 _NOISE = "The lake lies still . The hill is steep . A boat comes home . Rain is near . We wait and then we go on ."
 _WORD = r"[A-Za-z]+|[0-9]+|[^\sA-Za-z0-9]+"
-_PIECE = re.compile(rf"(?P<fact>\b[kw][0-9]+=[vw][0-9]+\b)|(?P<id>\bw[0-9]+\b)|{_WORD}")
+_PIECE = re.compile(rf"(?P<fact>\bk[0-9]+=v[0-9]+\b|\bw[0-9]+=w[0-9]+\b)|(?P<id>\bw[0-9]+\b)|{_WORD}")
 
 
 class Needle(Task):
@@ -31,8 +32,9 @@ class Needle(Task):
     The variants are those of S-NIAH (RULER, arXiv 2404.06654) as Titans (arXiv 2501.00663, table 2) uses them, at the
     scale of one token for a key and for a value. "passkey": a few sentences repeated over and over, and a number.
     "number": real text, and a number. "word": real text, and keys and values that are words of that text too. The text
-    is the language reference that comes with Python (``pydoc_data.topics``); a hash keeps one paragraph in four for
-    exams, so that training meets neither needle nor haystack of them.
+    is the language reference that comes with Python (``pydoc_data.topics``), which differs a little from one version of
+    Python to the next; a hash keeps one paragraph in four for exams, so that training does not meet their text. Facts
+    are drawn anew for every context, and the noise is the same for all.
 
     Tokens: haystack word i is i; then the mark that begins a fact; then keys (k0 ...) and values (v0 ...). Context:
     haystack with facts ``mark key value`` at random places. Question: ``mark key``, asked at the key; in training the
@@ -143,6 +145,10 @@ class Needle(Task):
             raise ValueError(f"Token {stranger} is unknown; tokens go from 0 to {self.vocab - 1}.")
         if self.mark not in tokens or self.mark in tokens[-2:]:
             raise ValueError("There is no whole fact (mark, key, value) in this context, so nothing can be asked.")
+        keys = [key for token, key in pairwise(tokens) if token == self.mark]
+        if len(set(keys)) < len(keys):
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise ValueError(f"The key {self.token_name(twice)} has two facts; a key has one value.")
 
     def _contexts(self, n: int, generator: torch.Generator, *, held_out: bool) -> Tensor:
         rest = self.length - 3 * self.needles
