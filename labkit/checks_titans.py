@@ -50,7 +50,8 @@ def draw(
 def results(form: Callable[..., Any], inputs: Inputs, dtype: torch.dtype, chunk: int) -> dict[str, Tensor]:
     """What a form returns, and the gradient of a random functional of it for every input."""
     leaves = [[t.detach().to(dtype).requires_grad_() for t in several] for several in inputs]
-    y, (weights, velocity) = form(*leaves[0], *leaves[1:], chunk_size=chunk)
+    tokens, starts, surprises = leaves
+    y, (weights, velocity) = form(*tokens, starts, surprises, chunk_size=chunk)
     found = {"y": y}
     found |= {f"{name} {i}": t for name, several in (("weights", weights), ("velocity", velocity))
               for i, t in enumerate(several)}  # fmt: skip
@@ -98,7 +99,11 @@ def chunk_distances(chunks: Iterable[int] = (1, 4, 16, 64), length: int = 256, s
                 tokens[3] *= 2.5 / layers
                 tokens[4], tokens[5] = 0.25 + tokens[4] / 2, tokens[5] / 15
                 tokens[3] *= 1 - tokens[4]
-                exact, found = (neural_memory(*tokens, weights, velocity, chunk_size=c)[0] for c in (1, chunk))
+                q, k, v, step, momentum, forget = tokens
+                exact, found = (
+                    neural_memory(q, k, v, step, momentum, forget, weights, velocity, chunk_size=c)[0]
+                    for c in (1, chunk)
+                )
                 apart.append(relative_error(found, exact))
             told.append(f"{chunk}: {min(apart):.2f} to {max(apart):.2f}")
         yield f"Chunks are another function. Distance of what {layers} layers read, by chunk size: " + ", ".join(told)

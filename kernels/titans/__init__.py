@@ -98,7 +98,8 @@ def continue_memory(
     dtype = state_dtype(q)
     with torch.autocast(q.device.type, enabled=False):  # a memory adds up many small errors; it keeps full precision
         tokens = Tokens(*(t.to(dtype).transpose(1, 2) for t in (q, k, v, step, momentum, forget)))
-        kept = Carried(*([t.to(dtype) for t in several] for several in lists.values()), position=carried.position)
+        weights, velocity, anchor = ([t.to(dtype) for t in several] for several in lists.values())
+        kept = Carried(weights, velocity, anchor, carried.position)
         y, carried, surprise = chunked_neural_memory(tokens, kept, chunk_size, limit)
     return y.transpose(1, 2).to(v.dtype), carried, surprise.transpose(1, 2)
 

@@ -39,8 +39,8 @@ class MemoryState:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> MemoryState:
         """The state with `function` applied to every tensor (`torch.Tensor.detach`, say)."""
-        several = (tuple(map(function, ts)) for ts in (self.weights, self.velocity, self.anchor))
-        return MemoryState(*several, function(self.tail), self.position)
+        weights, velocity, anchor = (tuple(map(function, ts)) for ts in (self.weights, self.velocity, self.anchor))
+        return MemoryState(weights, velocity, anchor, function(self.tail), self.position)
 
 
 class NeuralMemory(nn.Module):
@@ -141,12 +141,12 @@ class NeuralMemory(nn.Module):
         momentum = torch.sigmoid(momentum) if self.momentum else torch.zeros_like(momentum)
         step = (1 - momentum) * self.max_step * torch.sigmoid(step)  # a token moves M by as much whatever η is
         forget = torch.sigmoid(forget) if self.forgetting else torch.zeros_like(forget)
-        carried = Carried(*map(list, (state.weights, state.velocity, state.anchor)), position=state.position)
+        carried = Carried(list(state.weights), list(state.velocity), list(state.anchor), state.position)
         y, carried, surprise = continue_memory(
             q, k, v, step, momentum, forget, carried, chunk_size=self.chunk_size, limit=self.limit
         )
         after = MemoryState(
-            *map(tuple, (carried.weights, carried.velocity, carried.anchor)), tail, carried.position
+            tuple(carried.weights), tuple(carried.velocity), tuple(carried.anchor), tail, carried.position
         )
         y = self._finish(y, x)
         return (y, after, surprise) if return_surprise else (y, after)

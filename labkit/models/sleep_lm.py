@@ -220,10 +220,14 @@ class SleepLM(nn.Module):
 
         `phase` is how many tokens of a segment came before; attention and gated delta blocks do without it.
         """
-        given = [iter(several) for several in memories]
-        left = []
+        fast, cache, tails = (iter(memories.fast), iter(memories.cache), iter(memories.tails))
+        left: list[Memories] = []
         for block in self._blocks:
-            own = Memories(*(tuple(islice(g, n)) for g, n in zip(given, block.holds, strict=True)))
+            own = Memories(
+                tuple(islice(fast, block.holds[0])),
+                tuple(islice(cache, block.holds[1])),
+                tuple(islice(tails, block.holds[2])),
+            )
             h, after = block(h, own, phase)
             left.append(after)
         return h, _joined(left)
@@ -238,10 +242,11 @@ class SleepLM(nn.Module):
 
     def _renewed(self, fast: tuple[Tensor, ...], tails: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Tails for a pass that begins with other fast weights than these tails were left with."""
-        given, out = (iter(fast), iter(tails)), []
+        weights, old = iter(fast), iter(tails)
+        out: list[Tensor] = []
         for block in self._blocks:
-            own = [tuple(islice(g, n)) for g, n in zip(given, (block.holds[0], block.holds[2]), strict=True)]
-            out += block.mixer.renewed(*own) if isinstance(block.mixer, Titans) else own[1]
+            own, tail = tuple(islice(weights, block.holds[0])), tuple(islice(old, block.holds[2]))
+            out += block.mixer.renewed(own, tail) if isinstance(block.mixer, Titans) else tail
         return tuple(out)
 
     def _phase(self, state: SleepState) -> int:
@@ -331,7 +336,11 @@ class SleepLM(nn.Module):
 
 def _joined(parts: list[Memories]) -> Memories:
     """The parts of all blocks, one after another."""
-    return Memories(*(tuple(t for part in parts for t in part[i]) for i in range(len(Memories._fields))))
+    return Memories(
+        tuple(t for part in parts for t in part.fast),
+        tuple(pair for part in parts for pair in part.cache),
+        tuple(t for part in parts for t in part.tails),
+    )
 
 
 def _layout(memories: Memories | SleepState) -> dict[str, list[list[int]]]:

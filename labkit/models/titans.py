@@ -159,7 +159,8 @@ class Titans(nn.Module):
         outputs = [x[:, :0]]
         for part in x.split(self.segment, dim=1):
             y, cache = self.attention(part, cache)
-            cache = tuple(tuple(t[:, max(0, t.shape[1] - self.segment + 1) :] for t in pair) for pair in cache)
+            seen = max(0, cache[0][0].shape[1] - self.segment + 1)
+            cache = tuple((k[:, seen:], v[:, seen:]) for k, v in cache)
             outputs.append(y)
         return torch.cat(outputs, dim=1), cache
 
