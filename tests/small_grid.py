@@ -13,7 +13,7 @@ from labkit.models import SleepConfig, SleepLM
 from labkit.tasks import Task, make
 
 TASKS: dict[str, dict[str, Any]] = {
-    "mqar": {"kind": "mqar", "pairs": 4, "keys": 6, "values": 6, "queries": 2, "fewest": 2},
+    "mqar": {"kind": "mqar", "pairs": 4, "keys": 6, "values": 6, "queries": 4},
     "depo": {"kind": "depo", "nodes": 6, "hops": 3, "queries": 4},
 }
 SIZES = {"mqar": (4, 8), "depo": (4, 8, 16)}

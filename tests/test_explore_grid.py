@@ -85,17 +85,6 @@ def test_both_knobs_move_the_figures(data: Path) -> None:
     assert "K = 8" in panel.sentence and "N = 3" in panel.sentence
 
 
-def test_fewer_pairs_leave_fewer_to_ask_for(data: Path) -> None:
-    panel, again = capacity.two_knobs(Grid(instances=4)), Grid(instances=4)
-    again.fresh("mqar", 4, 1), again.fresh("depo", 4, 1)
-    pairs = panel.controls["pairs of MQAR"]
-    assert (pairs.min, pairs.max, pairs.value) == (2, 4, 4)
-    pairs.value = 3
-    kept = again.fresh("mqar", 4, 1, pairs=3)
-    assert kept.correct.shape == (4, 3) and np.allclose(panel.figures["mqar"].data[2].y, share_by_place(kept)[1])
-    assert len(panel.figures["depo"].data[2].y) == 3, "Depo has no pairs"
-
-
 def test_other_weights_give_another_figure(data: Path) -> None:
     drawn = []
     for _ in range(2):

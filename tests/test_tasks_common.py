@@ -24,7 +24,6 @@ TASKS = [
     Rule110(width=6, steps=2, strings=3, queries=10),
     MQAR(),
     MQAR(pairs=6, keys=9, values=7, queries=4, window=4),
-    MQAR(pairs=6, keys=9, values=7, queries=3, fewest=3),
     Needle(length=40, needles=3, variant="word", window=20),
     Needle(),
 ]

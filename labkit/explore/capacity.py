@@ -61,7 +61,7 @@ def guesses(panel: Panel) -> list[float]:
 
 
 def two_knobs(grid: Grid | None = None, *, fast: bool = False) -> Panel:
-    """State size K, passes N and pairs to keep: the real models answer fresh instances of both tasks at every move.
+    """State size K and passes N: the real models answer fresh instances of both tasks at every move.
 
     Args:
         grid: which models; by default those of seed 0.
@@ -72,8 +72,6 @@ def two_knobs(grid: Grid | None = None, *, fast: bool = False) -> Panel:
     known = sorted({size for found in sizes.values() for size in found})
     state = choice("state size K", known or [0], known[0] if known else 0)
     passes = slider("passes N", 1, 1, MOST)
-    fewest, most = grid.pairs
-    pairs = slider("pairs of MQAR", most, fewest, most)
     figures = {
         "mqar": _shares("mqar", "place of the pair in the context, first to last"),
         "depo": _shares("depo", "hops asked for"),
@@ -86,7 +84,7 @@ def two_knobs(grid: Grid | None = None, *, fast: bool = False) -> Panel:
         for task, fig in figures.items():
             found = None
             if state.value in sizes[task]:
-                found = grid.fresh(task, state.value, passes.value, pairs.value if task == "mqar" else None)
+                found = grid.fresh(task, state.value, passes.value)
                 told.append(f"{TITLES[task]}: {found.share:.2f} right, {len(found.correct)} fresh instances.")
             _draw(fig, curves[task], task, found, drawn[task])
             drawn[task] = found
@@ -95,7 +93,7 @@ def two_knobs(grid: Grid | None = None, *, fast: bool = False) -> Panel:
     return Panel(
         "two-knobs",
         show,
-        controls=[state, passes, pairs],
+        controls=[state, passes],
         figures=[[*figures.values()]],
         source=f"Live: data/checkpoints/grid-mqar-K-s{grid.seed} and grid-depo-K-s{grid.seed}, on instances "
         "drawn anew at each move. Pale: the move before. Dashed: a guess that has not seen the context.",

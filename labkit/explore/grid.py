@@ -17,7 +17,7 @@ from labkit.contrasts import TASKS
 from labkit.evaluate import EXAM_SEEDS, asked
 from labkit.explore.mind import fall_asleep
 from labkit.models import SleepLM
-from labkit.tasks import MQAR, Task
+from labkit.tasks import Task
 
 __all__ = ["Fresh", "Grid", "share_by_depth", "share_by_place"]
 
@@ -71,15 +71,6 @@ class Grid:
                 found[match[1]].append(int(match[2]))
         return {task: sorted(sizes) for task, sizes in found.items()}
 
-    @property
-    def pairs(self) -> tuple[int, int]:
-        """The fewest and the most pairs that the models of MQAR were trained to keep; 1 and 1 without such models."""
-        for size in self.sizes["mqar"]:
-            task = self.model("mqar", size)[1]
-            assert isinstance(task, MQAR)
-            return task.fewest or task.pairs, task.pairs
-        return 1, 1
-
     def missing(self) -> str:
         """A sentence about what is not there, or nothing when both tasks have models."""
         without = [task for task, sizes in self.sizes.items() if not sizes]
@@ -98,20 +89,16 @@ class Grid:
             self._models[task, size] = model, task_of(card)
         return self._models[task, size]
 
-    def fresh(self, name: str, size: int, passes: int, pairs: int | None = None) -> Fresh:
+    def fresh(self, name: str, size: int, passes: int) -> Fresh:
         """Sleep `passes` times on instances that this grid has not drawn before, then ask all there is, each alone.
 
         Args:
             name: of the task, "mqar" or "depo"; size: its K.
-            pairs: for "mqar", how many pairs the contexts hold; by default all.
         """
         model, task = self.model(name, size)
         # beyond the seeds of training and of all stored exams
         generator = torch.Generator().manual_seed(2 * EXAM_SEEDS + next(self._draws))
-        context = task.exam(self.instances, generator).context
-        if pairs is not None and isinstance(task, MQAR):
-            context = task.thinned(context, pairs, generator)
-        exam = task.questions(context)
+        exam = task.questions(task.exam(self.instances, generator).context)
         state = fall_asleep(model, exam.context, passes)
         with torch.no_grad():
             return Fresh(asked(model, exam, state), exam.depth[0].numpy(), task)

@@ -119,6 +119,15 @@ class LiveFigure(go.FigureWidget):
         const sent = Plotly && read(model.get("_py2js_update")), before = drawn;
         if (sent) drawing = drawing.then(() => before === drawn && draw(Plotly, el, sent)).catch(console.error);
       }};
+      // The browser compiles what runs often: the first moves would take twice as long as later ones. So each figure
+      // draws what it shows once more as soon as nobody waits for anything.
+      const rehearse = () => {{
+        if (!el.data) return;
+        const again = name => el.data.map(trace => trace[name]), style_traces = el.data.map((_, i) => i);
+        return draw(Plotly, el, {{ style_data: {{ x: again("x"), y: again("y") }}, layout_data: {{}}, style_traces }});
+      }};
+      const whenIdle = globalThis.requestIdleCallback ?? setTimeout;  // Safari has none
+      if (Plotly) whenIdle(() => {{ drawing = drawing.then(rehearse).catch(console.error); }});
       model.on("change:_py2js_update", update);
       model.on("change:_widget_data", renewed);
       model.on("change:_widget_layout", renewed);

@@ -34,16 +34,11 @@ class MQAR(Task):
     labels  .  .  .  .  .  .  .  . | v2  . v5  .
     depth   .  .  .  .  .  .  .  . |  1  .  1  .
 
-    With ``fewest`` a training batch holds that many pairs, up to all of them, drawn evenly for the batch; the places
-    left, at random, hold two blanks each (one more token). So recall can be learned on few pairs, where a small memory
-    has room, and what it lacks at ``pairs`` is room and not the knack. Exams always hold all of them.
-
     Args:
         pairs: pairs in a context.
         keys, values: how many different keys and values there are, each at least ``pairs``.
-        queries: questions per training sequence, at most ``pairs``, or ``fewest`` where it is given.
+        queries: questions per training sequence, at most ``pairs``.
         window: tokens per window; even and a divisor of 2 * pairs. By default one window holds all pairs.
-        fewest: pairs in the emptiest training contexts, at most ``pairs``; None leaves no place blank.
 
     Raises:
         TypeError: a parameter is not a whole number.
@@ -53,13 +48,7 @@ class MQAR(Task):
     name = "mqar"
 
     def __init__(
-        self,
-        pairs: int = 8,
-        keys: int = 32,
-        values: int = 32,
-        queries: int = 8,
-        window: int | None = None,
-        fewest: int | None = None,
+        self, pairs: int = 8, keys: int = 32, values: int = 32, queries: int = 8, window: int | None = None
     ) -> None:
         whole("pairs", pairs, 1)
         for key, value in (("keys", keys), ("values", values)):
@@ -69,23 +58,14 @@ class MQAR(Task):
                     f"{pairs} pairs need {pairs} different {key}, and there are {value}; raise {key}."
                 )
         whole("queries", queries, 1)
-        least = pairs if fewest is None else whole("fewest", fewest, 1, pairs)
-        if queries > least:
-            raise ValueError(f"Each pair is asked at most once, so {least} pairs allow no {queries} queries.")
+        if queries > pairs:
+            raise ValueError(f"Each pair is asked at most once, so {pairs} pairs allow no {queries} queries.")
         window = whole_windows(window, 2 * pairs, "pair")
-        params = {
-            "pairs": pairs, "keys": keys, "values": values, "queries": queries, "window": window, "fewest": fewest,
-        }  # fmt: skip
+        params = {"pairs": pairs, "keys": keys, "values": values, "queries": queries, "window": window}
         super().__init__(
-            params=params,
-            vocab=keys + values + (fewest is not None),
-            max_depth=1,
-            window=window,
-            context=2 * pairs,
-            queries=queries,
+            params=params, vocab=keys + values, max_depth=1, window=window, context=2 * pairs, queries=queries
         )
-        self.pairs, self.keys, self.values, self.fewest = pairs, keys, values, fewest
-        self.blank = keys + values
+        self.pairs, self.keys, self.values = pairs, keys, values
 
     def chance(self, depth: int = 1) -> float:
         """1 / values."""
@@ -97,10 +77,8 @@ class MQAR(Task):
         return self.chance(depth)
 
     def token_name(self, token: int) -> str:
-        """Keys as k0, values as v0, a blank as an underscore."""
+        """Keys as k0, values as v0."""
         whole("token", token, 0, self.vocab - 1)
-        if token == self.blank:
-            return "_"
         return f"k{token}" if token < self.keys else f"v{token - self.keys}"
 
     def encode(self, text: str) -> Tensor:
@@ -128,27 +106,13 @@ class MQAR(Task):
         return context
 
     def decode(self, context: Tensor) -> str:
-        """The pairs of a context as text: what ``encode`` turns back into it, blanks left out."""
+        """The pairs of a context as text: what ``encode`` turns back into it."""
         self._check_context(context)
-        pairs = context[context != self.blank].view(-1, 2)
-        return "\n".join(f"{key}>{value - self.keys}" for key, value in pairs.tolist())
+        return "\n".join(f"{key}>{value - self.keys}" for key, value in context.view(-1, 2).tolist())
 
     def encode_question(self, key: int) -> Tensor:
         """Tokens [1] of "which value came with this key?"."""
         return torch.tensor([whole("key", key, 0, self.keys - 1)], dtype=torch.int64)
-
-    def thinned(self, context: Tensor, pairs: int, generator: torch.Generator) -> Tensor:
-        """Contexts ``[n, C]`` with all but `pairs` of their pairs blanked out at random, as in lessons with ``fewest``.
-
-        Raises ValueError for a task without blanks, and for fewer pairs than 1 or more than there are.
-        """
-        if self.fewest is None:
-            raise ValueError("This task leaves no place blank; give it fewest=, as MQAR(pairs=16, fewest=4).")
-        if context.ndim != 2 or context.shape[1] != 2 * self.pairs or bool((context == self.blank).any()):
-            raise ValueError(f"Only contexts of all {self.pairs} pairs, [n, {2 * self.pairs}], can be thinned out.")
-        whole("pairs", pairs, 1, self.pairs)
-        place = torch.rand(len(context), self.pairs, generator=generator).argsort(dim=1, stable=True)
-        return torch.where((place < pairs).repeat_interleave(2, dim=1), context, self.blank)
 
     def _check_context(self, context: Tensor) -> None:
         tokens = context.tolist()
@@ -158,29 +122,19 @@ class MQAR(Task):
             raise ValueError(f"There are {len(tokens) // 2} pairs; at most {self.pairs} fit.")
         seen: set[int] = set()
         for key, value in zip(tokens[::2], tokens[1::2], strict=True):
-            if key == value == self.blank and self.fewest is not None:
-                continue
-            if not 0 <= key < self.keys or not self.keys <= value < self.blank:
+            if not 0 <= key < self.keys or not self.keys <= value < self.vocab:
                 raise ValueError(f"Tokens {key} and {value} are no pair of a key and a value.")
             if key in seen:
                 raise ValueError(f"Key {key} stands there twice; a key has one value.")
             seen.add(key)
-        if not seen:
-            raise ValueError("Every place of this context is blank; there must be a pair to ask for.")
 
     def _contexts(self, n: int, generator: torch.Generator, *, held_out: bool) -> Tensor:
         # No split is needed: pairs are drawn anew for every context.
         keys = torch.rand(n, self.keys, generator=generator).argsort(dim=1, stable=True)[:, : self.pairs]
         values = torch.rand(n, self.values, generator=generator).argsort(dim=1, stable=True)[:, : self.pairs]
-        context = torch.stack([keys, self.keys + values], dim=-1).flatten(1)
-        if self.fewest is None or held_out:
-            return context
-        pairs = int(torch.randint(self.fewest, self.pairs + 1, (), generator=generator))
-        return self.thinned(context, pairs, generator)
+        return torch.stack([keys, self.keys + values], dim=-1).flatten(1)
 
     def _questions(self, context: Tensor) -> Exam:
-        """Every pair, in the order of the context; all contexts hold equally many."""
+        """Every pair, in the order of the context."""
         keys, values = context[:, 0::2], context[:, 1::2]
-        held = keys != self.blank
-        keys, values = (t[held].view(len(context), -1) for t in (keys, values))
         return Exam(context, keys.unsqueeze(-1), values, torch.ones_like(keys), window=self.window)
