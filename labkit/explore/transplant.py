@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import pandas as pd
 import plotly.graph_objects as go
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from labkit.explore.panel import Panel, choice, slider
 from labkit.explore.panes import axes, panes, stack
 from labkit.models import SleepState
 
-__all__ = ["agreement", "exchange", "transplant", "two_contexts"]
+__all__ = ["agreement", "exchange", "transplant", "two_contexts", "whose_answers"]
 
 
 def two_contexts(sleeper: Sleeper, seed: int = 0) -> Tensor:
@@ -40,6 +41,30 @@ def agreement(sleeper: Sleeper, state: SleepState, contexts: Tensor) -> Tensor:
         raise ValueError("The contexts must be asked the same questions, so graphs must have the same nodes.")
     given = ask(sleeper.model, state, exam.questions[0]).argmax(dim=-1)
     return (given == exam.answers).double().unflatten(1, (sleeper.task.max_depth, -1)).mean(dim=-1)
+
+
+def whose_answers(sleeper: Sleeper, passes: int = 6, pairs: int = 10) -> pd.DataFrame:
+    """By depth, whose answers a sleeper gives that kept its own memories but for one, which it got from another.
+
+    Args:
+        pairs: of unseen contexts, over which is averaged.
+
+    Returns a row for the seed, each memory (from 1), and "giver" and "keeper": the share of answers that are as the
+    context of the one who gave that memory has them, and of the one who kept all others; a column for each depth.
+    """
+    found: dict[tuple[str, str], list[Tensor]] = {}
+    for seed in range(pairs):
+        contexts = two_contexts(sleeper, seed)
+        both = fall_asleep(sleeper.model, contexts, passes)
+        one, two = (both.select(torch.tensor([i])) for i in (0, 1))
+        for layer in range(len(both.fast)):
+            as_keeper, as_giver = agreement(sleeper, exchange(one, two, (layer,))[0], contexts)
+            for who, share in (("giver", as_giver), ("keeper", as_keeper)):
+                found.setdefault((f"memory {layer + 1}", who), []).append(share)
+    table = pd.DataFrame({key: torch.stack(shares).mean(dim=0).numpy() for key, shares in found.items()}).T
+    table.columns = pd.RangeIndex(1, table.shape[1] + 1, name=sleeper.deeper)
+    table = table.rename_axis(["exchanged", "answers as the graph of its"])
+    return pd.concat({sleeper.seed: table}, names=["seed"])
 
 
 def transplant(sleeper: Sleeper, contexts: Tensor, passes: int = 6, most: int = 16) -> Panel:
