@@ -15,6 +15,9 @@ CPU_TORCH := $(if $(CPU),$(PIP) --no-deps $$(grep -E '^(--extra-index-url|torch)
 # JupyterLab refuses to start as root (in a container, say) unless it is told that root is meant.
 ROOT_ARGS := $(if $(filter 0,$(shell id -u)),--allow-root)
 
+# A terminal in JupyterLab knows the command labkit.
+lab: export PATH := $(abspath $(BIN)):$(PATH)
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: lab test lint types train evaluate list strip hooks clean help

@@ -48,6 +48,7 @@ class Session:
 
     def __init__(self, model: SleepLM, passes: int = 4, *, state: SleepState | None = None) -> None:
         _whole("passes", passes)
+        _of_kind("model", model, SleepLM)
         state = model.init_state(1) if state is None else state
         if state.batch_size != 1:
             raise ValueError(f"A session is about one stream, but this state is for {state.batch_size} sequences.")
@@ -56,6 +57,10 @@ class Session:
         self.pending = torch.empty(0, dtype=torch.int64)
         self.read, self.sleeps = 0, 0
         self.parent: tuple[str, int] | None = None
+
+    def __repr__(self) -> str:
+        told = f"passes={self.passes}, read={self.read}, sleeps={self.sleeps}, pending={len(self.pending)}"
+        return f"Session({told})"
 
     def observe(self, tokens: Tensor | list[int]) -> None:
         """Take in tokens ``[T]``; whenever a window is full, sleep on it. How tokens are split over calls is the same.
@@ -83,6 +88,7 @@ class Session:
     def ask(self, tokens: Tensor | list[int]) -> Tensor:
         """Logits ``[T, vocab]`` for a question of T tokens, asked of the present state; it leaves no trace.
 
+        The answer is what follows the last token: ``session.ask(task.encode_question(...))[-1].argmax()``.
         What is pending stands in front of the question, as what was just read and not yet slept on.
         """
         tokens = self._tokens(tokens)
@@ -110,6 +116,7 @@ class Session:
         Raises FileNotFoundError or ValueError, in a sentence, when there is no such file, it is cut short or was
         changed, or it was made with another model.
         """
+        _of_kind("model", model, SleepLM)
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"There is no session file {path}; save one with session.save(path).")
@@ -121,6 +128,7 @@ class Session:
         What is pending is slept on first, in the copy that is kept; this session itself goes on as it was. The entry
         names the one that the memory grew out of as its parent, if that is in the same store.
         """
+        _of_kind("store", store, Store)
         kept = self.fork()
         kept.sleep()
         provenance: dict[str, Any] = {"passes": self.passes, "tokens": kept.read, "windows": kept.sleeps}
@@ -148,6 +156,7 @@ class Session:
         Raises ValueError, in a sentence, when the store holds nothing, the memory was made with another model, or its
         file is damaged.
         """
+        _of_kind("store", store, Store)
         found, data = store.read(entry)
         session = _opened(data, f"Entry {found.number} of {store.folder}", model)
         assert found.memory is not None
@@ -202,6 +211,11 @@ def _opened(data: bytes, where: str, model: SleepLM) -> Session:
     session.pending, session.read, session.sleeps = tensors["pending"], told["read"], told["sleeps"]
     session.parent = tuple(told["parent"]) if told["parent"] else None
     return session
+
+
+def _of_kind(name: str, value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {kind.__name__}, but it is {value!r}.")
 
 
 def _whole(name: str, value: object) -> None:

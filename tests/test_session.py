@@ -263,5 +263,12 @@ def test_what_are_no_tokens_is_said_and_changes_nothing() -> None:
             session.sleep(passes)  # type: ignore[arg-type]
         with pytest.raises(error, match="passes must be"):
             Session(session.model, passes)  # type: ignore[arg-type]
+    assert repr(session) == "Session(passes=4, read=2, sleeps=0, pending=2)"
+    with pytest.raises(TypeError, match="model must be a SleepLM, but it is 'depo-elastic'"):
+        Session("depo-elastic")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="store must be a Store"):
+        session.promote("folder")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="model must be a SleepLM"):
+        Session.load(session.model, "path")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="is about one stream"):
         Session(session.model, state=session.model.init_state(2))

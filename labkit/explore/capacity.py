@@ -223,7 +223,7 @@ def passes_at_each_size(found: dict[str, Any]) -> Panel:
         trace = style.line(fig, title, y=[e["value"] for e in told], colour=colour, error_y=_bars(told))
         trace.x = [str(k) for k in ks]
     most = max(found["effects"]["mqar"]["N"]["at"], key=lambda e: e["value"])
-    sentence = f"Going from N = {ns[0]} to {ns[-1]} won most on MQAR at K = {most['K']}: {contrasts.with_ends(most)}."
+    sentence = f"On MQAR, going from N = {ns[0]} to {ns[-1]} won most at K = {most['K']}: {contrasts.with_ends(most)}."
     return Panel(name, lambda: sentence, controls=[], figures=[fig], source=_stored(found))
 
 

@@ -124,7 +124,8 @@ class LiveFigure(go.FigureWidget):
       const rehearse = () => {{
         if (!el.data) return;
         const again = name => el.data.map(trace => trace[name]), style_traces = el.data.map((_, i) => i);
-        return draw(Plotly, el, {{ style_data: {{ x: again("x"), y: again("y") }}, layout_data: {{}}, style_traces }});
+        const sent = {{ style_data: {{ x: again("x"), y: again("y") }}, layout_data: {{}}, style_traces }};
+        if (light(el, sent)) return draw(Plotly, el, sent);  // any other way an axis may forget that it has names
       }};
       const whenIdle = globalThis.requestIdleCallback ?? setTimeout;  // Safari has none
       if (Plotly) whenIdle(() => {{ drawing = drawing.then(rehearse).catch(console.error); }});

@@ -113,7 +113,8 @@ def transplant(sleeper: Sleeper, contexts: Tensor, passes: int = 6, most: int = 
         for i, share in enumerate(shares):
             as_a, as_b = (100 * share.mean(dim=1)).tolist()
             told.append(f"sleeper {i + 1} answers {as_a:.0f} % as {noun} A has it, {as_b:.0f} % as {noun} B")
-        return f"N = {turn.value}, exchanged: {swap.label}. Of all questions {'; '.join(told)}."
+        label = next(name for name, layers in parts.items() if layers == swap.value)
+        return f"N = {turn.value}, exchanged: {label}. Of all questions {'; '.join(told)}."
 
     return Panel(
         "transplant", show, controls=[guess, swap, turn], figures=[fig],
