@@ -54,4 +54,6 @@ def test_capacity_versus_compute(lab: Lab) -> None:
         assert "K = 8" in page.outputs()
         for name in ("passes-at-each-size", "effects"):
             assert page.figure(name)["shown"] and page.figure(name)["traces"]
+        kind = "name => window.__lab.find(name)._fullLayout.xaxis.type"
+        assert page.page.evaluate(kind, "passes-at-each-size") == "category", "its points are named, not counted"
         assert page.problems() == []
