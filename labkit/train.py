@@ -106,6 +106,8 @@ def train(
         model.read = torch.compile(reader, dynamic=False)  # type: ignore[method-assign]
 
     bar = tqdm(total=settings.steps, initial=at.step, desc=f"{recipe.name} s{seed}", disable=not progress)
+    if settings.compile:
+        bar.set_postfix_str("compiling first, which takes some minutes")
     for now in _steps(model, task, recipe, optimisers, generator, at, cost):
         at = now
         bar.update(1)

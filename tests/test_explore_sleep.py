@@ -167,6 +167,8 @@ def test_letters_and_small_graphs_are_named_as_typed(data: Path) -> None:
     assert list(explorer.figures["mind-graph"].layout.xaxis.ticktext) == ["b", "c", "d"]
     assert list(drawn["truth in words"].text)[:3] == ["d", "b", "c"]
     assert "Node a is not in your graph" in explorer.sentence and "3 hops on from b" in explorer.sentence
+    nodes = explorer.sleeper.task.params["nodes"]
+    assert f"Training saw graphs of {nodes} nodes; yours has 3." in explorer.sentence
 
 
 def test_every_answer_is_written_into_its_cell(data: Path) -> None:

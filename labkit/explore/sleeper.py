@@ -137,6 +137,8 @@ class Explorer(Panel):
         ]
         if column != self.column.value:
             told.append(f"Node {self.sleeper.label(self.column.value, text)} is not in your graph.")
+        if isinstance(self.sleeper.task, Depo) and len(mind.columns) < self.sleeper.task.nodes:
+            told.append(f"Training saw graphs of {self.sleeper.task.nodes} nodes; yours has {len(mind.columns)}.")
         if isinstance(self.sleeper.task, Rule110):
             out = self.sleeper.task.held_out(text)
             told.append("Training never showed this row." if out else "Rotations of this row were in training.")
