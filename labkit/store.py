@@ -98,12 +98,11 @@ class Store:
 
     def history(self) -> list[Entry]:
         """All entries that are whole, oldest first; `damaged` names the others."""
-        damaged = self.damaged()
-        return [self.entry(number) for number in self._numbers() if number not in damaged]
+        return [entry for number in self._numbers() if (entry := self._if_whole(number))]
 
     def damaged(self) -> list[int]:
         """Numbers of the entries whose files are cut short or were changed."""
-        return [number for number in self._numbers() if not self._whole(number)]
+        return [number for number in self._numbers() if not self._if_whole(number)]
 
     def entry(self, number: int) -> Entry:
         """The entry with this number.
@@ -128,7 +127,8 @@ class Store:
 
     def holds(self, number: int, memory: str) -> bool:
         """Whether there is an entry with this number that is whole and has this memory."""
-        return self._whole(number) and self.entry(number).memory == memory
+        entry = self._if_whole(number)
+        return entry is not None and entry.memory == memory
 
     def read(self, number: int | None = None) -> tuple[Entry, bytes]:
         """An entry, the newest if none is named, and the bytes of its memory.
@@ -199,12 +199,11 @@ class Store:
             return False
         return True
 
-    def _whole(self, number: int) -> bool:
+    def _if_whole(self, number: int) -> Entry | None:
         try:
-            self.entry(number)
+            return self.entry(number)
         except ValueError:
-            return False
-        return True
+            return None
 
     def _numbers(self) -> list[int]:
         folder = self.folder / "history"

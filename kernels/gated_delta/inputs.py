@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from labkit.kernels.tensors import check_tensors
+
 
 def check_inputs(
     q: Tensor,
@@ -26,13 +28,7 @@ def check_inputs(
     named: dict[str, Tensor] = {"q": q, "k": k, "v": v, "g": g, "beta": beta}
     if initial_state is not None:
         named["initial_state"] = initial_state
-    for name, tensor in named.items():
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"{name} must be a torch tensor, but it is a {type(tensor).__name__}.")
-        if not tensor.is_floating_point():
-            raise TypeError(f"{name} must hold floating-point numbers, but its dtype is {tensor.dtype}.")
-        if tensor.device != q.device:
-            raise ValueError(f"{name} is on {tensor.device} and q is on {q.device}; move them to one device.")
+    check_tensors(named)
     for name, tensor in {"q": q, "k": k, "v": v}.items():
         if tensor.ndim != 4:
             raise ValueError(f"{name} must have shape [B, T, H, D], but its shape is {list(tensor.shape)}.")

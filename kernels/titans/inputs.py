@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from labkit.kernels.tensors import check_tensors
+
 WIDEST_CHUNK = 512
 
 
@@ -35,14 +37,7 @@ def check_inputs(
             raise TypeError(
                 f"{name} must be a list of tensors, one for each layer of the memory, but it is {kind}."
             )
-    tensors = named | {f"{name}[{i}]": t for name, several in lists.items() for i, t in enumerate(several)}
-    for name, tensor in tensors.items():
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"{name} must be a torch tensor, but it is a {type(tensor).__name__}.")
-        if not tensor.is_floating_point():
-            raise TypeError(f"{name} must hold floating-point numbers, but its dtype is {tensor.dtype}.")
-        if tensor.device != q.device:
-            raise ValueError(f"{name} is on {tensor.device} and q is on {q.device}; move them to one device.")
+    check_tensors(named | {f"{name}[{i}]": t for name, several in lists.items() for i, t in enumerate(several)})
     if q.ndim != 4 or q.shape[-1] == 0:
         raise ValueError(f"q must have shape [B, T, H, D] with D at least 1, but its shape is {list(q.shape)}.")
     for name, tensor in named.items():
