@@ -210,7 +210,7 @@ def test_an_architecture_is_its_equations(kind: str) -> None:
             h = memory.recall(part, state.weights)
             y, _ = mixer.attention(part, (mixer.attention.empty(2), mixer.attention.empty(2)), h)
             m, state = memory(y, state)
-            wanted.append(mixer.attended_norm(y) * F.silu(mixer.recalled_norm(m)))
+            wanted.append(torch.sigmoid(mixer.attended_norm(y)) * mixer.recalled_norm(m))
     else:
         m, _ = memory(x, state)
         seen = m if kind == "mal" else x
@@ -218,7 +218,7 @@ def test_an_architecture_is_its_equations(kind: str) -> None:
             window = seen[:, max(0, t - 7) : t + 1]
             y = mixer.attention(window, (mixer.attention.empty(2),))[0][:, -1:]
             if kind == "mag":  # equations 26 to 28
-                y = mixer.attended_norm(y) * F.silu(mixer.recalled_norm(m[:, t : t + 1]))
+                y = torch.sigmoid(mixer.attended_norm(y)) * mixer.recalled_norm(m[:, t : t + 1])
             wanted.append(y)
         wanted = wanted or [m]
     assert relative_error(found, torch.cat(wanted, dim=1)) < 1e-12

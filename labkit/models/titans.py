@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labkit.memory import MemoryState, NeuralMemory
@@ -38,13 +37,16 @@ class SegmentAttention(nn.Module):
         dim, heads: width and number of heads.
         persistent: learned tokens in front (N_p), 0 for none.
         reach: how many positions a token sees, itself included; None sees all that the cache holds.
+        residual: add the tokens themselves to a learned share, one number per channel, of what attention gives.
     """
 
-    def __init__(self, dim: int, heads: int, persistent: int, reach: int | None) -> None:
+    def __init__(self, dim: int, heads: int, persistent: int, reach: int | None, *, residual: bool = False) -> None:
         super().__init__()
         self.heads, self.reach = heads, reach
         self.query, self.key, self.value, self.out = (nn.Linear(dim, dim, bias=False) for _ in range(4))
         self.persistent = nn.Parameter(0.5 * torch.randn(persistent, dim))
+        # small at first: untrained attention is a mean of its window, beside which no token would stand out
+        self.share = nn.Parameter(torch.full((dim,), 0.1)) if residual else None
 
     def empty(self, batch_size: int) -> tuple[Tensor, Tensor]:
         """Keys and values ``[B, 0, H, D]``."""
@@ -74,7 +76,8 @@ class SegmentAttention(nn.Module):
         values.append(self._heads(self.value(self.persistent))[None].expand(x.shape[0], -1, -1, -1))
         weights = (scale * torch.cat(scores, dim=-1)).softmax(dim=-1)
         y = torch.einsum("bhts,bshd->bthd", weights, torch.cat(values, dim=1))
-        return self.out(y.flatten(-2)), after
+        y = self.out(y.flatten(-2))
+        return y if self.share is None else x + self.share * y, after
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1))
@@ -111,7 +114,8 @@ class Titans(nn.Module):
         )
         if kind != "lmm":
             reach = None if kind == "mac" else self.segment
-            self.attention = SegmentAttention(config.dim, config.heads, config.persistent, reach)
+            residual = kind != "mag"  # there attention is a gate, and stands beside the tokens' own way
+            self.attention = SegmentAttention(config.dim, config.heads, config.persistent, reach, residual=residual)
         if kind in ("mac", "mag"):
             self.attended_norm = nn.RMSNorm(config.dim, eps=1e-6)
             self.recalled_norm = nn.RMSNorm(config.dim, eps=1e-6)
@@ -186,8 +190,8 @@ class Titans(nn.Module):
         return self._gated(attended, recalled), memory._replace(cache=cache)  # equation 25
 
     def _gated(self, attended: Tensor, recalled: Tensor) -> Tensor:
-        """``⊗``: both sides normalised with learned weights, the memory's through SiLU, multiplied."""
-        return self.attended_norm(attended) * F.silu(self.recalled_norm(recalled))
+        """``⊗``: both sides normalised with learned weights, what was attended through a sigmoid, multiplied."""
+        return torch.sigmoid(self.attended_norm(attended)) * self.recalled_norm(recalled)
 
 
 def _segments(x: Tensor, position: int, size: int) -> Iterator[tuple[Tensor, int]]:

@@ -13,13 +13,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .base import Exam, Task, whole
+from .base import Batch, Exam, Task, whole
 
 WORDS, KEYS, VALUES = 256, 64, 64
 """Ids of haystack words, keys and values. A word's id is a hash of it, so any text can be read; some share one."""
 
 HAYS = {"passkey": ("noise", "number"), "number": ("text", "number"), "word": ("text", "word")}
 """For each variant what it is hidden in, and what its value is; after S-NIAH as in Titans' table 2."""
+
+MIXED = "mixed"
+"""The variant of lessons: every row is of one of the three, drawn anew. It has no exam of its own."""
 
 _NOISE = "The lake lies still . The hill is steep . A boat comes home . Rain is near . We wait and then we go on ."
 _WORD = r"[A-Za-z]+|[0-9]+|[^\sA-Za-z0-9]+"
@@ -36,6 +39,9 @@ class Needle(Task):
     Python to the next; a hash keeps one paragraph in four for exams, so that training does not meet their text. Facts
     are drawn anew for every context, and the noise is the same for all.
 
+    A model that shall be examined in all three is trained on "mixed", whose rows are of one or another; and with
+    ``shorter=True`` a lesson takes one window, two, ... or the whole length, so that there are short texts to begin with.
+
     Tokens: haystack word i is i; then the mark that begins a fact; then keys (k0 ...) and values (v0 ...). Context:
     haystack with facts ``mark key value`` at random places. Question: ``mark key``, asked at the key; in training the
     value follows. All questions have depth 1.
@@ -51,7 +57,8 @@ class Needle(Task):
     Args:
         length: tokens of a context, facts included.
         needles: facts in it.
-        variant: "passkey", "number" or "word".
+        variant: "passkey", "number", "word", or for lessons alone "mixed".
+        shorter: lessons may be shorter, by whole windows.
         queries: questions per training sequence, at most `needles` and by default as many.
         window: tokens per window, any number up to `length`; by default one window holds everything.
 
@@ -69,24 +76,34 @@ class Needle(Task):
         variant: str = "passkey",
         queries: int | None = None,
         window: int | None = None,
+        *,
+        shorter: bool = False,
     ) -> None:
         whole("length", length, 3)
         whole("needles", needles, 1, min(KEYS, length // 3))
-        if variant not in HAYS:
-            raise ValueError(f"variant is {variant!r}; it should be one of {', '.join(HAYS)}.")
+        if variant not in (*HAYS, MIXED):
+            raise ValueError(f"variant is {variant!r}; it should be one of {', '.join(HAYS)}, or {MIXED} for lessons.")
         window = length if window is None else whole("window", window, 1, length)
+        if not isinstance(shorter, bool):
+            raise TypeError(f"shorter is {shorter!r}; it should be True or False.")
+        if shorter and (length % window or 3 * needles > window):
+            raise ValueError(
+                f"length={length} must be a multiple of window={window}, and {needles} facts must fit into one window, "
+                "for lessons to be shorter by whole windows."
+            )
         queries = needles if queries is None else whole("queries", queries, 1, needles)
         params = {"length": length, "needles": needles, "variant": variant, "queries": queries, "window": window}
+        params |= {"shorter": shorter} if shorter else {}
         vocab = WORDS + 1 + KEYS + VALUES
         super().__init__(params=params, vocab=vocab, max_depth=1, window=window, context=length, queries=queries)
-        self.length, self.needles, self.variant = length, needles, variant
-        self.hay, self.value = HAYS[variant]
+        self.length, self.needles, self.variant, self.shorter = length, needles, variant, shorter
         self.mark, self.first_key, self.first_value = WORDS, WORDS + 1, WORDS + 1 + KEYS
 
     def chance(self, depth: int = 1) -> float:
-        """1 / the number of values, or of words where values are words."""
+        """1 / the number of values, or of words where values are words; of "mixed" the mean of the three."""
         whole("depth", depth, 1, 1)
-        return 1 / (WORDS if self.value == "word" else VALUES)
+        kinds = [value for _, value in (HAYS.values() if self.variant == MIXED else (HAYS[self.variant],))]
+        return sum(1 / (WORDS if kind == "word" else VALUES) for kind in kinds) / len(kinds)
 
     def floor(self, depth: int = 1) -> float:
         """The same: without the context every value is as likely."""
@@ -150,15 +167,39 @@ class Needle(Task):
             twice = next(key for key in keys if keys.count(key) > 1)
             raise ValueError(f"The key {self.token_name(twice)} has two facts; a key has one value.")
 
+    def at_length(self, length: int, needles: int | None = None, variant: str | None = None) -> Needle:
+        """The same task with another haystack: longer, with other facts in it, of another variant."""
+        needles = self.needles if needles is None else needles
+        return Needle(length, needles, self.variant if variant is None else variant, window=min(self.window, length))
+
+    def lesson(self, batch_size: int, generator: torch.Generator, depth: int) -> Batch:
+        """A training batch; with ``shorter`` its length is drawn, evenly, out of all whole numbers of windows."""
+        if not self.shorter:
+            return super().lesson(batch_size, generator, depth)
+        self._check_draw("batch_size", batch_size, generator)
+        windows = int(torch.randint(1, self.length // self.window + 1, (), generator=generator))
+        part = Needle(windows * self.window, self.needles, self.variant, self.queries, self.window)
+        return part.lesson(batch_size, generator, depth)
+
     def _contexts(self, n: int, generator: torch.Generator, *, held_out: bool) -> Tensor:
+        if self.variant != MIXED:
+            return self._hidden(n, generator, *HAYS[self.variant], held_out)
+        if held_out:
+            raise ValueError('"mixed" is for lessons; examine each variant by itself, with task.at_length(...).')
+        each = [self._hidden(n, generator, *kinds, held_out) for kinds in HAYS.values()]
+        drawn = torch.randint(len(each), (n,), generator=generator)
+        return torch.stack(each)[drawn, torch.arange(n)]
+
+    def _hidden(self, n: int, generator: torch.Generator, hay: str, value: str, held_out: bool) -> Tensor:
+        """Contexts ``[n, C]`` with this kind of value in this haystack."""
         rest = self.length - 3 * self.needles
-        hay = torch.from_numpy(_text(self.hay, held_out))
-        start = torch.randint(len(hay), (n, 1), generator=generator)
-        words = hay[(start + torch.arange(rest)) % len(hay)]
+        source = torch.from_numpy(_text(hay, held_out))
+        start = torch.randint(len(source), (n, 1), generator=generator)
+        words = source[(start + torch.arange(rest)) % len(source)]
         spread = torch.randint(rest + 1, (n, self.needles), generator=generator).sort(dim=1).values
         first = spread + 3 * torch.arange(self.needles)
-        keys = _different(n, self.needles, WORDS if self.value == "word" else KEYS, generator)
-        if self.value == "word":
+        keys = _different(n, self.needles, WORDS if value == "word" else KEYS, generator)
+        if value == "word":
             values = torch.randint(WORDS, (n, self.needles), generator=generator)
         else:
             keys = keys + self.first_key
