@@ -58,11 +58,20 @@ def _counted(model: SleepLM, training: bool) -> Iterator[FlopCounterMode]:
 def sleep_flops(model: SleepLM, context: torch.Tensor, passes: int) -> int:
     """FLOPs of sleeping on one context ``[C]``, each of its windows read `passes` times.
 
-    They depend on how long it is only, not on which tokens there are.
+    They depend on shapes alone, so a window that finds a state of known shapes is not read again to be counted.
     """
-    with torch.inference_mode(), _counted(model, False) as counter:
-        model(context[None], context=len(context), passes=passes)
-    return counter.get_total_flops()
+    state, total = model.init_state(1), 0
+    known: dict[object, tuple[int, SleepState]] = {}
+    for window in context[None].split(model.config.window, dim=1):
+        phase = state.position % (model.config.segment or 1)
+        shapes = (window.shape[1], phase, tuple(k.shape[1] for k, _ in state.cache))
+        if shapes not in known:
+            with torch.inference_mode(), _counted(model, False) as counter:
+                after = model.sleep(window, state, passes)
+            known[shapes] = (counter.get_total_flops(), after)
+        flops, state = known[shapes]
+        total += flops
+    return total
 
 
 def question_flops(model: SleepLM, question: torch.Tensor, state: SleepState) -> int:
@@ -88,11 +97,14 @@ def training_flops(model: SleepLM, batch: Batch, passes: int | tuple[int, int]) 
     highest), of which one is drawn for every step, it is the mean over them all.
     """
     lowest, highest = passes if isinstance(passes, tuple) else (passes, passes)
-    weights = [p for p in model.parameters() if p.requires_grad]
+    kept = [(p, p.grad) for p in model.parameters()]
+    model.zero_grad(set_to_none=True)
     counts = []
     for n in range(lowest, highest + 1):
         with torch.enable_grad(), _counted(model, True) as counter:
             out = model(batch.tokens[:1], context=batch.context, labels=batch.labels[:1], passes=n)
-            torch.autograd.grad(out.loss, weights, allow_unused=True)
+            out.loss.backward()  # the counter follows modules, and cannot where autograd.grad names the leaves
         counts.append(counter.get_total_flops())
+    for p, grad in kept:
+        p.grad = grad
     return sum(counts) * batch.tokens.shape[0] // len(counts)

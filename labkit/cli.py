@@ -1,4 +1,4 @@
-"""The command `labkit`: train, evaluate, speed, list, contrast, figures, check, doctor.
+"""The command `labkit`: train, evaluate, haystack, stream, long-run, speed, list, contrast, figures, check, doctor.
 
 What goes wrong with what was typed, or with a file, is told in a sentence, and the exit code is 2.
 """
@@ -174,6 +174,103 @@ def evaluate(
     ]
     typer.echo(results.report(results.store(evaluations, path)))
     typer.echo(f"\nStored in {path}; every single answer in {path.with_suffix('.npz').name} beside it.")
+
+
+@app.command(cls=ManyValues)
+@_in_sentences
+def haystack(
+    checkpoint: Annotated[str, typer.Argument(help="Name of a checkpoint trained on needles.")],
+    length: Annotated[
+        list[int] | None, typer.Option(min=3, help="Tokens of a haystack.", show_default="1024 ... 16384")
+    ] = None,
+    variant: Annotated[list[str] | None, typer.Option(help="passkey, number, word.", show_default="all three")] = None,
+    needles: Annotated[int, typer.Option(min=1, help="Facts in a haystack, each asked alone.")] = 1,
+    passes: Annotated[int, typer.Option(min=0, help="Sleep passes for every window.")] = 1,
+    n: Annotated[int, typer.Option(min=1, help="Haystacks for each seed, variant and length.")] = 100,
+    seed: Seeds = None,
+    folder: Folder = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Table to write or add to.", show_default="data/results/<name>-haystack.csv")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+) -> None:
+    """Recall of needles in ever longer haystacks, by every seed there is: printed, and stored as a table."""
+    from labkit import haystack as hay
+
+    seeds, path = _seeds_and_path(checkpoint, seed, folder, out, "haystack")
+    rows = hay.haystack(
+        checkpoint, seeds, lengths=length or hay.LENGTHS, variants=variant or tuple(hay.HAYS), needles=needles,
+        passes=passes, n=n, folder=folder, progress=not quiet,
+    )  # fmt: skip
+    hay.store(rows, path)
+    typer.echo(f"{hay.report(rows)}\nStored in {path}.")
+
+
+@app.command(cls=ManyValues)
+@_in_sentences
+def stream(
+    checkpoint: Annotated[str, typer.Argument(help="Name of a checkpoint trained on needles in windows of 64.")],
+    n: Annotated[int, typer.Option(min=1, help="Streams of 200 documents for each seed.")] = 20,
+    passes: Annotated[int, typer.Option(min=0, help="Sleep passes for every document.")] = 1,
+    archive: Annotated[bool, typer.Option("--archive", help="Keep the documents and look them up (BM25).")] = False,
+    seed: Seeds = None,
+    folder: Folder = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Table to write.", show_default="data/results/<name>-stream.csv")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+) -> None:
+    """Recall of facts in a stream of documents, by their age, from memory or from an archive."""
+    from labkit import stream as streams
+    from labkit.results import write_table
+
+    kind = "archive" if archive else "stream"
+    seeds, path = _seeds_and_path(checkpoint, seed, folder, out, kind)
+    rows = streams.stream(
+        checkpoint, seeds, n=n, passes=passes, archive=archive, folder=folder, progress=not quiet
+    )
+    write_table(path, rows)
+    shown = rows[rows["seed"] == rows["seed"].iloc[-1]]
+    typer.echo(f"{shown[['age', 'n', 'accuracy', 'low', 'high']].round(3).to_string(index=False)}\nStored in {path}.")
+
+
+@app.command("long-run", cls=ManyValues)
+@_in_sentences
+def long_run(
+    checkpoint: Annotated[str, typer.Argument(help="Name of a checkpoint trained on needles.")],
+    seed: Annotated[int, typer.Option(min=0, max=999_999, help="Which seed.")] = 0,
+    tokens: Annotated[int, typer.Option(min=1, help="How many tokens one session reads.")] = 2_097_152,
+    passes: Annotated[int, typer.Option(min=0, help="Sleep passes for every window.")] = 1,
+    folder: Folder = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Table to write.", show_default="data/results/<name>-long-run.csv")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+) -> None:
+    """Two million tokens through one session: size of its state, memory, pace, and what it knows of the start."""
+    from labkit import long_run as runs
+    from labkit.results import write_table
+
+    _, path = _seeds_and_path(checkpoint, [seed], folder, out, "long-run")
+    rows = runs.long_run(checkpoint, seed, tokens=tokens, passes=passes, folder=folder, progress=not quiet)
+    write_table(path, rows)
+    shown = ["tokens", "start_value", "fresh_value", "state_bytes", "resident_bytes", "tokens_per_second"]
+    typer.echo(f"{rows[shown].round(3).to_string(index=False)}\nStored in {path}.")
+
+
+def _seeds_and_path(
+    checkpoint: str, seeds: list[int] | None, folder: Path | None, out: Path | None, kind: str
+) -> tuple[list[int], Path]:
+    """The seeds asked for, or all there are, and where their table goes."""
+    from labkit.checkpoints import list_checkpoints
+    from labkit.files import data_dir
+
+    if folder is not None and out is None:
+        raise ValueError("Checkpoints of another --folder have no place in data/results; name a table with --out.")
+    if out is not None and out.suffix != ".csv":
+        raise ValueError(f"--out must end in .csv, but it is {out}.")
+    known = [s for name, s in list_checkpoints(folder) if name == checkpoint]
+    return sorted(set(seeds or known or [0])), out or data_dir() / "results" / f"{checkpoint}-{kind}.csv"
 
 
 @app.command(cls=ManyValues)

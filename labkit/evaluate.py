@@ -128,7 +128,8 @@ def evaluate(
     flops_wake = [0] * len(wanted)
     was_training = model.training
     model.eval()
-    step = max(1, min(batch, ROOM // _bytes_of(model, exam.context.shape[1])))
+    at_once = exam.context.shape[1] if model.config.eviction == "keep" else min(task.window, exam.context.shape[1])
+    step = max(1, min(batch, ROOM // _bytes_of(model, at_once)))
     title = f"{name} s{model_seed}"
     bar = tqdm(total=n * len(wanted), unit="sleep", delay=2.0, disable=not progress, desc=title)
     try:

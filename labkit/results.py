@@ -16,7 +16,7 @@ from labkit.evaluate import Evaluation
 from labkit.files import write_beside, write_text
 from labkit.intervals import over_seeds, paired_difference, share_right
 
-__all__ = ["load_answers", "read", "report", "store", "table"]
+__all__ = ["load_answers", "read", "report", "store", "table", "write_table"]
 
 Answers = NDArray[np.uint8]
 #: names of the three columns of an estimate and its interval
@@ -74,9 +74,13 @@ def store(evaluations: Sequence[Evaluation], path: str | Path) -> pd.DataFrame:
             )
 
     write_beside(path.with_suffix(".npz"), answers)
-    text = rows.to_csv(index=False, lineterminator="\n")
-    write_text(path, text)
+    write_table(path, rows)
     return rows
+
+
+def write_table(path: Path, rows: pd.DataFrame) -> None:
+    """Rows as CSV, written beside `path` first and then in its place."""
+    write_text(path, rows.to_csv(index=False, lineterminator="\n"))
 
 
 def read(path: str | Path) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from labkit.tasks import IGNORE, Needle
-from labkit.tasks.needle import HAYS, KEYS, VALUES, WORDS, _text, word_id
+from labkit.tasks.needle import HAYS, KEYS, VALUES, WORDS, _text, documents, word_id
 
 each_variant = pytest.mark.parametrize("variant", HAYS)
 
@@ -89,7 +89,7 @@ def test_typed_texts_are_read() -> None:
     assert torch.equal(task.encode(task.decode(context)), context)
     assert task.questions(context).answers.tolist() == [[task.first_value + 5, task.first_value + 63]]
     assert task.encode_question(3).tolist() == [task.mark, task.first_key + 3]
-    assert [task.token_name(t) for t in (0, 256, 257, 321)] == ["w0", "!", "k0", "v0"]
+    assert [task.token_name(t) for t in (0, 256, 257, 513)] == ["w0", "!", "k0", "v0"]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_typed_texts_are_read() -> None:
     [
         ("", "There is no fact in this text; type one, such as k3=v5"),
         ("only words", "There is no fact in this text"),
-        ("k64=v1", "There is no k64; they go from k0 to k63"),
+        ("k256=v1", "There is no k256; they go from k0 to k255"),
         ("k1=v64", "There is no v64"),
         ("k1=v2 w256", "There is no w256; they go from w0 to w255"),
         ("k3=w6", "There is no fact in this text"),
@@ -107,6 +107,42 @@ def test_what_is_no_haystack_gets_a_sentence(text: str, sentence: str) -> None:
     with pytest.raises(ValueError) as refused:
         Needle().encode(text)
     assert sentence in str(refused.value)
+
+
+def test_lessons_mix_variants_and_lengths_and_exams_do_not() -> None:
+    task = Needle(length=80, needles=2, variant="passkey+word", window=20, shorter=True)
+    assert task.chance() == (1 / VALUES + 1 / WORDS) / 2
+    generator, seen = seeded(0), set()
+    for _ in range(20):
+        lesson = task.lesson(8, generator, 1)
+        seen.add(lesson.context)
+        assert lesson.tokens.shape[1] == lesson.context + 6 and lesson.window == 20
+        for tokens, labels in zip(lesson.tokens.tolist(), lesson.labels.tolist(), strict=True):
+            known = facts_of(tokens[: lesson.context], task.mark)
+            for at in (lesson.context + 1, lesson.context + 4):
+                assert known[tokens[at]] == labels[at]
+            assert len({key < WORDS for key in known}) == 1, "a row is of one variant"
+    assert seen == {20, 40, 80}
+    with pytest.raises(ValueError, match="is for lessons; examine one variant at a time"):
+        task.exam(2, generator)
+    longer = task.at_length(600, 1, "word")
+    assert (longer.length, longer.needles, longer.variant, longer.window) == (600, 1, "word", 20)
+    for wrong in ({"window": 25}, {"window": 20}, {"window": 5}):
+        with pytest.raises(ValueError, match="For shorter lessons length=60 must be window="):
+            Needle(length=60, needles=2, shorter=True, **wrong)  # type: ignore[arg-type]
+
+
+def test_documents_hold_one_fact_each_and_no_key_twice() -> None:
+    exam = documents(3, 40, 16, seeded(5))
+    assert exam.context.shape == (3, 640) and exam.window == 16
+    pages = exam.context.view(3, 40, 16)
+    for stream, questions, answers in zip(pages.tolist(), exam.questions.tolist(), exam.answers.tolist(), strict=True):
+        facts = [facts_of(page, WORDS) for page in stream]
+        assert [list(fact.items()) for fact in facts] == [[(q[1], a)] for q, a in zip(questions, answers, strict=True)]
+        assert len({q[1] for q in questions}) == 40
+    words = pages[0][(pages[0] < WORDS)].tolist()
+    held_out = _text("text", True).tolist()
+    assert " ".join(map(str, words)) in " ".join(map(str, held_out + held_out)), "documents go on through the text"
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labkit.kernels.titans import WIDEST_CHUNK, Carried, continue_memory, read_memory
+from labkit.memory.association import associate
 
 __all__ = ["MemoryState", "NeuralMemory"]
 
@@ -49,7 +50,8 @@ class NeuralMemory(nn.Module):
     ``q, k, v = SiLU(conv(x W))``, q and k of unit length per head. One number per token and head: momentum
     ``η = sigmoid(x w_η + b_η)``, forgetting ``α = sigmoid(x w_α + b_α)``, step
     ``θ = (1 - η) max_step sigmoid(x w_θ + b_θ)``. M by `labkit.kernels.neural_memory`; what is read is normalised per
-    head, gated by ``SiLU(x W_g)`` and projected back. M begins at learned weights, S at zero.
+    head, gated by ``SiLU(x W_g)`` and projected back. M begins at learned weights, S at zero. Untrained, M answers zero
+    (its last layer is zero), and `associate` says what keys begin with.
 
     Args:
         dim: width of the input; a head has ``dim // heads`` channels.
@@ -107,16 +109,21 @@ class NeuralMemory(nn.Module):
         width = dim // heads
         sides = [width, *[expansion * width] * (layers - 1), width]
         self.initial = nn.ParameterList(
-            torch.randn(heads, rows, columns) * (GAIN if i else 1.0) * rows**-0.5
+            torch.randn(heads, rows, columns) * (GAIN if i else 1.0) * rows**-0.5 * (i < layers - 1)
             for i, (rows, columns) in enumerate(itertools.pairwise(sides))
         )
         with torch.no_grad():
             # untrained: steps of .13 max_step and η = .5. Deep memories in long chunks are written slowly, so they must
             # forget slowly: else all layers decay to zero together, where every gradient is zero and stays so.
-            for i, bias in enumerate((-1.0, 0.0, -5.0 - math.log(chunk_size * layers))):
+            for i, bias in enumerate((-1.0, 0.0, -7.0 - math.log(chunk_size * layers))):
                 self.gates.bias[i * heads : (i + 1) * heads] = bias
             self.taps.uniform_(-0.5, 0.5)
             self.taps[-1] += 1.0  # the token itself comes first; its neighbours are learned
+        self.associate()
+
+    def associate(self) -> None:
+        """Let keys begin as `labkit.memory.association.associate` has it."""
+        associate(self.query, self.key, self.taps)
 
     def init_state(self, batch_size: int) -> MemoryState:
         """M at its learned first weights, S at zero, for each of `batch_size` sequences."""
@@ -137,10 +144,7 @@ class NeuralMemory(nn.Module):
         """
         state = self.init_state(x.shape[0]) if state is None else state
         q, k, v, tail = self._project(x, state.tail)
-        step, momentum, forget = self.gates(x).chunk(3, dim=-1)
-        momentum = torch.sigmoid(momentum) if self.momentum else torch.zeros_like(momentum)
-        step = (1 - momentum) * self.max_step * torch.sigmoid(step)  # a token moves M by as much whatever η is
-        forget = torch.sigmoid(forget) if self.forgetting else torch.zeros_like(forget)
+        step, momentum, forget = self.rates(x)
         carried = Carried(list(state.weights), list(state.velocity), list(state.anchor), state.position)
         y, carried, surprise = continue_memory(
             q, k, v, step, momentum, forget, carried, chunk_size=self.chunk_size, limit=self.limit
@@ -150,6 +154,13 @@ class NeuralMemory(nn.Module):
         )
         y = self._finish(y, x)
         return (y, after, surprise) if return_surprise else (y, after)
+
+    def rates(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Step θ, momentum η and forgetting α ``[B, T, H]`` of tokens ``x [B, T, dim]``."""
+        step, momentum, forget = self.gates(x).chunk(3, dim=-1)
+        momentum = torch.sigmoid(momentum) if self.momentum else torch.zeros_like(momentum)
+        step = (1 - momentum) * self.max_step * torch.sigmoid(step)  # a token moves M by as much whatever η is
+        return step, momentum, torch.sigmoid(forget) if self.forgetting else torch.zeros_like(forget)
 
     def recall(self, x: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
         """What a memory with these `weights` answers to ``x [B, T, dim]``, without writing: ``M*(SiLU(x W_Q))``.

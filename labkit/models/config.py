@@ -42,6 +42,8 @@ class SleepConfig:
         memory_layers, expansion, chunk_size, max_step, momentum, forgetting: of Titans' memories; see
             `labkit.memory.NeuralMemory`.
         persistent: learned tokens that attention in Titans' blocks always sees.
+        associative: whether a gated delta memory begins with keys like queries, from the token before, as Titans'
+            memories do (`labkit.memory.association`).
         write: what a "mac" memory stores, "attended" (the paper) or the block's "input".
     """
 
@@ -67,6 +69,7 @@ class SleepConfig:
     forgetting: bool = True
     persistent: int = 4
     write: str = "attended"
+    associative: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.pattern, str) or not isinstance(self.pattern, list | tuple):
@@ -93,7 +96,7 @@ class SleepConfig:
             raise ValueError(f"eviction must be one of {EVICTIONS}, but it is {self.eviction!r}.")
         if self.carry not in CARRIES:
             raise ValueError(f"carry must be one of {CARRIES}, but it is {self.carry!r}.")
-        for name in ("reinject", "momentum", "forgetting"):
+        for name in ("reinject", "momentum", "forgetting", "associative"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be True or False, but it is {getattr(self, name)!r}.")
         if isinstance(self.mlp_ratio, bool) or not isinstance(self.mlp_ratio, int | float) or self.mlp_ratio == inf:

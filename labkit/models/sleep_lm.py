@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from labkit.memory import GatedDelta
+from labkit.memory import GatedDelta, NeuralMemory
 from labkit.models.config import TITANS, SleepConfig
 from labkit.models.layers import Attention, SwiGLU
 from labkit.models.state import Memories, SleepState
@@ -92,6 +92,9 @@ class SleepLM(nn.Module):
         self.norm = nn.RMSNorm(config.dim, eps=1e-6)
         self.head = nn.Linear(config.dim, config.vocab, bias=False)
         self.apply(_initialise)
+        for module in self.modules():
+            if isinstance(module, NeuralMemory) or (isinstance(module, GatedDelta) and config.associative):
+                module.associate()
 
     # ---------------------------------------------------------------- the face every model of the lab has
 

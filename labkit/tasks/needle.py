@@ -15,14 +15,11 @@ from torch import Tensor
 
 from .base import Batch, Exam, Task, whole
 
-WORDS, KEYS, VALUES = 256, 64, 64
+WORDS, KEYS, VALUES = 256, 256, 64
 """Ids of haystack words, keys and values. A word's id is a hash of it, so any text can be read; some share one."""
 
 HAYS = {"passkey": ("noise", "number"), "number": ("text", "number"), "word": ("text", "word")}
 """For each variant what it is hidden in, and what its value is; after S-NIAH as in Titans' table 2."""
-
-MIXED = "mixed"
-"""The variant of lessons: every row is of one of the three, drawn anew. It has no exam of its own."""
 
 _NOISE = "The lake lies still . The hill is steep . A boat comes home . Rain is near . We wait and then we go on ."
 _WORD = r"[A-Za-z]+|[0-9]+|[^\sA-Za-z0-9]+"
@@ -39,8 +36,8 @@ class Needle(Task):
     Python to the next; a hash keeps one paragraph in four for exams, so that training does not meet their text. Facts
     are drawn anew for every context, and the noise is the same for all.
 
-    A model that shall be examined in all three is trained on "mixed", whose rows are of one or another; and with
-    ``shorter=True`` a lesson takes one window, two, ... or the whole length, so that there are short texts to begin with.
+    Lessons may mix variants: with "passkey+number" every row is of one or the other. With ``shorter=True`` a lesson
+    is one window long, or two, four, ... up to the whole length: there are short texts to begin with.
 
     Tokens: haystack word i is i; then the mark that begins a fact; then keys (k0 ...) and values (v0 ...). Context:
     haystack with facts ``mark key value`` at random places. Question: ``mark key``, asked at the key; in training the
@@ -50,15 +47,15 @@ class Needle(Task):
 
     >>> task = Needle(length=12, needles=2, variant="passkey")
     >>> print(task.describe(task.batch(1, torch.Generator().manual_seed(1))))
-    tokens w66 w230 w135 ! k25 v3 w151 ! k47 v4 w220 w66 | ! k47 v4 ! k25 v3
-    labels   .    .    . .   .  .    . .   .  .    .   . | .  v4  . .  v3  .
-    depth    .    .    . .   .  .    . .   .  .    .   . | .   1  . .   1  .
+    tokens w66 w230 w135 ! k25 v45 w151 ! k47 v3 w220 w66 | ! k25 v45 ! k47 v3
+    labels   .    .    . .   .   .    . .   .  .    .   . | . v45   . .  v3  .
+    depth    .    .    . .   .   .    . .   .  .    .   . | .   1   . .   1  .
 
     Args:
         length: tokens of a context, facts included.
         needles: facts in it.
-        variant: "passkey", "number", "word", or for lessons alone "mixed".
-        shorter: lessons may be shorter, by whole windows.
+        variant: "passkey", "number" or "word"; for lessons also several of them, joined by "+".
+        shorter: lessons may be shorter, by half, again and again, down to one window.
         queries: questions per training sequence, at most `needles` and by default as many.
         window: tokens per window, any number up to `length`; by default one window holds everything.
 
@@ -81,29 +78,32 @@ class Needle(Task):
     ) -> None:
         whole("length", length, 3)
         whole("needles", needles, 1, min(KEYS, length // 3))
-        if variant not in (*HAYS, MIXED):
-            raise ValueError(f"variant is {variant!r}; it should be one of {', '.join(HAYS)}, or {MIXED} for lessons.")
+        self.variants = variant.split("+") if isinstance(variant, str) else []
+        if not self.variants or not set(self.variants) <= set(HAYS):
+            raise ValueError(
+                f"variant is {variant!r}; it should be one of {', '.join(HAYS)}, or for lessons some joined by +."
+            )
         window = length if window is None else whole("window", window, 1, length)
         if not isinstance(shorter, bool):
             raise TypeError(f"shorter is {shorter!r}; it should be True or False.")
-        if shorter and (length % window or 3 * needles > window):
+        if shorter and (window << (length // window).bit_length() - 1 != length or 3 * needles > window):
             raise ValueError(
-                f"length={length} must be a multiple of window={window}, and {needles} facts must fit into one window, "
-                "for lessons to be shorter by whole windows."
+                f"For shorter lessons length={length} must be window={window} times 1, 2, 4, 8 ..., and the {needles} "
+                "facts must fit into one window."
             )
         queries = needles if queries is None else whole("queries", queries, 1, needles)
         params = {"length": length, "needles": needles, "variant": variant, "queries": queries, "window": window}
-        params |= {"shorter": shorter} if shorter else {}
+        params["shorter"] = shorter
         vocab = WORDS + 1 + KEYS + VALUES
         super().__init__(params=params, vocab=vocab, max_depth=1, window=window, context=length, queries=queries)
         self.length, self.needles, self.variant, self.shorter = length, needles, variant, shorter
         self.mark, self.first_key, self.first_value = WORDS, WORDS + 1, WORDS + 1 + KEYS
 
     def chance(self, depth: int = 1) -> float:
-        """1 / the number of values, or of words where values are words; of "mixed" the mean of the three."""
+        """1 / the number of values, or of words where values are words; of several variants the mean."""
         whole("depth", depth, 1, 1)
-        kinds = [value for _, value in (HAYS.values() if self.variant == MIXED else (HAYS[self.variant],))]
-        return sum(1 / (WORDS if kind == "word" else VALUES) for kind in kinds) / len(kinds)
+        chances = [1 / (WORDS if HAYS[variant][1] == "word" else VALUES) for variant in self.variants]
+        return sum(chances) / len(chances)
 
     def floor(self, depth: int = 1) -> float:
         """The same: without the context every value is as likely."""
@@ -172,21 +172,26 @@ class Needle(Task):
         needles = self.needles if needles is None else needles
         return Needle(length, needles, self.variant if variant is None else variant, window=min(self.window, length))
 
+    def haystack(self, *, held_out: bool) -> Tensor:
+        """All the text there is to hide needles in, of training or of exams, as tokens."""
+        return torch.from_numpy(_text(HAYS[self.variants[0]][0], held_out).copy())
+
     def lesson(self, batch_size: int, generator: torch.Generator, depth: int) -> Batch:
-        """A training batch; with ``shorter`` its length is drawn, evenly, out of all whole numbers of windows."""
+        """A training batch; with ``shorter`` of one window, two, four ..., each as likely."""
         if not self.shorter:
             return super().lesson(batch_size, generator, depth)
         self._check_draw("batch_size", batch_size, generator)
-        windows = int(torch.randint(1, self.length // self.window + 1, (), generator=generator))
-        part = Needle(windows * self.window, self.needles, self.variant, self.queries, self.window)
+        doublings = (self.length // self.window).bit_length()
+        length = self.window << int(torch.randint(doublings, (), generator=generator))
+        part = Needle(length, self.needles, self.variant, self.queries, self.window)
         return part.lesson(batch_size, generator, depth)
 
     def _contexts(self, n: int, generator: torch.Generator, *, held_out: bool) -> Tensor:
-        if self.variant != MIXED:
-            return self._hidden(n, generator, *HAYS[self.variant], held_out)
-        if held_out:
-            raise ValueError('"mixed" is for lessons; examine each variant by itself, with task.at_length(...).')
-        each = [self._hidden(n, generator, *kinds, held_out) for kinds in HAYS.values()]
+        if held_out and len(self.variants) > 1:
+            raise ValueError(f"{self.variant} is for lessons; examine one variant at a time, with task.at_length(...).")
+        each = [self._hidden(n, generator, *HAYS[variant], held_out) for variant in self.variants]
+        if len(each) == 1:
+            return each[0]
         drawn = torch.randint(len(each), (n,), generator=generator)
         return torch.stack(each)[drawn, torch.arange(n)]
 
@@ -216,6 +221,34 @@ class Needle(Task):
         keys, values = (context.gather(1, places + offset) for offset in (1, 2))
         questions = torch.stack([torch.full_like(keys, self.mark), keys], dim=-1)
         return Exam(context, questions, values, torch.ones_like(keys), window=self.window)
+
+
+def documents(n: int, count: int, length: int, generator: torch.Generator) -> Exam:
+    """Streams of short documents, one fact in each, of held-out text; a window is a document.
+
+    Args:
+        n: streams.
+        count: documents in each, at most 256, since every fact has a key of its own; values are numbers.
+        length: tokens of a document, its fact included.
+
+    Returns:
+        Contexts ``[n, count * length]``; question and answer i are about document i, and all of depth 1.
+    """
+    task = Needle(whole("length", length, 3), needles=1, variant="number")
+    whole("count", count, 1, KEYS)
+    text = torch.from_numpy(_text("text", held_out=True))
+    rest = length - 3
+    start = torch.randint(len(text), (n, 1), generator=generator)
+    words = text[(start + torch.arange(count * rest)) % len(text)].view(n, count, rest)
+    keys = task.first_key + _different(n, count, KEYS, generator)
+    values = task.first_value + torch.randint(VALUES, (n, count), generator=generator)
+    facts = torch.stack([torch.full_like(keys, task.mark), keys, values], dim=-1)
+    place = torch.randint(rest + 1, (n, count, 1), generator=generator)
+    here = torch.arange(length).expand(n, count, -1)
+    inside = (here >= place) & (here < place + 3)
+    context = torch.empty(n, count, length, dtype=torch.int64)
+    context[inside], context[~inside] = facts.flatten(), words.flatten()
+    return Exam(context.flatten(1), facts[..., :2], values, torch.ones_like(keys), window=length)
 
 
 def word_id(word: str) -> int:

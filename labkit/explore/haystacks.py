@@ -1,0 +1,141 @@
+"""Stored rows of needles and documents: recall by length of the haystack, and by age of the document."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from labkit import haystack
+from labkit.explore import style
+from labkit.explore.panel import Panel, choice
+from labkit.files import data_dir
+from labkit.tasks.needle import HAYS
+
+__all__ = ["MODELS", "by_age", "by_length", "stored_lengths", "stored_streams"]
+
+#: whose rows are drawn, in this order, and what they are called
+MODELS = {
+    "titans-lmm": "LMM",
+    "titans-mac": "MAC",
+    "titans-mag": "MAG",
+    "titans-mal": "MAL",
+    "needle-delta": "gated delta",
+    "needle-sleep": "sleeping hybrid",
+    "needle-sliding": "sliding window",
+    "needle-cache": "full cache",
+}
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "cross", "pentagon")
+COLOURS = (*style.CYCLE, style.GREY)
+
+
+def stored_lengths() -> pd.DataFrame:
+    """The rows of all models in `MODELS` that `labkit haystack` was run for.
+
+    Raises FileNotFoundError where there are none.
+    """
+    paths = [data_dir() / "results" / f"{name}-haystack.csv" for name in MODELS]
+    tables = [haystack.read(path) for path in paths if path.is_file()]
+    if not tables:
+        raise FileNotFoundError("No haystack was searched yet; `labkit haystack titans-lmm` makes the first rows.")
+    return pd.concat(tables, ignore_index=True)
+
+
+def pooled(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows over all seeds, and those of the one seed where a model has only one."""
+    several = set(rows.loc[rows["seed"] == "all", "checkpoint"])
+    return rows[(rows["seed"] == "all") | ~rows["checkpoint"].isin(several)]
+
+
+def by_length(rows: pd.DataFrame | None = None) -> Panel:
+    """Choose a needle; see each model's recall against the length of the haystack, with 95% intervals."""
+    rows = stored_lengths() if rows is None else rows
+    shown = pooled(rows)
+    kinds = [variant for variant in HAYS if variant in set(shown["variant"])]
+    variant = choice("needle", kinds, kinds[0])
+    trained = int(shown["trained"].max())
+    lengths = sorted(int(length) for length in shown["length"].unique())
+    fig = style.figure(
+        "needle-by-length", "Recall of one needle", x="tokens of the haystack", y="right answers (share)",
+        x_range=(np.log2(trained) - 0.3, np.log2(lengths[-1]) + 0.3), y_range=(-0.03, 1.05), width=860, height=470,
+        margin_b=130,
+    )  # fmt: skip
+    fig.update_xaxes(
+        tickvals=[np.log2(at) for at in (trained, *lengths)],
+        ticktext=[f"{at:,}" for at in (trained, *lengths)],
+    )
+    traces = {}
+    for i, (name, told) in enumerate(MODELS.items()):
+        if name in set(shown["checkpoint"]):
+            band = style.band(fig, told, colour=COLOURS[i])
+            traces[name] = band, style.line(fig, told, colour=COLOURS[i], marker_symbol=SYMBOLS[i])
+    floor = float(shown["floor"].min())
+    ends = (np.log2(trained), np.log2(lengths[-1]))
+    style.line(fig, "guessing", ends, (floor, floor), colour=style.ROLES["floor"], dash="dash", markers=False)
+    style.line(
+        fig, "longest of training", (ends[0], ends[0]), (0, 1), colour=style.ROLES["truth"], dash="dot", markers=False
+    )
+
+    def show() -> str:
+        part = shown[shown["variant"] == variant.value]
+        longest: list[tuple[float, str]] = []
+        with fig.batch_update():
+            for name, (band, line) in traces.items():
+                own = part[part["checkpoint"] == name].sort_values("length")
+                x = np.log2(own["length"].to_numpy(float))
+                line.x, line.y = style.column(x), style.column(own["accuracy"])
+                band.update(style.band_outline(x, own["low"], own["high"]))
+                if len(own):
+                    longest.append((float(own["accuracy"].iloc[-1]), f"{MODELS[name]} {own['accuracy'].iloc[-1]:.2f}"))
+        ranked = ", ".join(told for _, told in sorted(longest, reverse=True))
+        return (
+            f"{variant.value}, at {lengths[-1]:,} tokens: {ranked}. Trained on up to {trained}. Shaded: 95% intervals."
+        )
+
+    pairs = zip(shown["checkpoint"], shown["seed"], strict=True)
+    seeds = {name: "several seeds" if seed == "all" else "one seed" for name, seed in pairs}
+    files = ", ".join(f"data/results/{name}-haystack.csv ({seeds[name]})" for name in traces)
+    return Panel(
+        "needle-by-length", show, controls=[variant], figures=[fig],
+        source=f"Stored: {files}; made by `labkit haystack <name>` on held-out haystacks, every needle asked alone.",
+    )  # fmt: skip
+
+
+def stored_streams() -> pd.DataFrame:
+    """The rows of `labkit stream`, of memories and of the archive; FileNotFoundError where there are none."""
+    folder = data_dir() / "results"
+    paths = [folder / f"{name}-{kind}.csv" for name in MODELS for kind in ("stream", "archive")]
+    tables = [pd.read_csv(path, dtype={"seed": str, "weights": str}) for path in paths if path.is_file()]
+    if not tables:
+        raise FileNotFoundError("No stream was read yet; `labkit stream titans-lmm` makes the first rows.")
+    return pd.concat(tables, ignore_index=True)
+
+
+def by_age(rows: pd.DataFrame | None = None) -> Panel:
+    """Recall of a stream of documents against how many documents ago the fact was read, with 95% intervals."""
+    rows = stored_streams() if rows is None else rows
+    rows = rows.assign(reader=[f"{c}/{a}" for c, a in zip(rows["checkpoint"], rows["archive"], strict=True)])
+    several = set(rows.loc[rows["seed"] == "all", "reader"])
+    shown = rows[(rows["seed"] == "all") | ~rows["reader"].isin(several)]
+    shown = shown[~shown["age"].str.startswith("document")]
+    ages = list(dict.fromkeys(shown["age"]))
+    fig = style.figure(
+        "stream-by-age", "A stream of 200 documents", x="documents read since", y="right answers (share)",
+        x_range=(-0.4, len(ages) - 0.6), y_range=(-0.03, 1.05), width=860, height=470, margin_b=130,
+    )  # fmt: skip
+    fig.update_xaxes(tickvals=list(range(len(ages))), ticktext=ages)
+    newest = []
+    for i, (reader, part) in enumerate(shown.groupby("reader", sort=False)):
+        own = part.set_index("age").loc[ages]
+        archive = bool(own["archive"].iloc[0])
+        told = "BM25 and a window" if archive else MODELS[own["checkpoint"].iloc[0]]
+        colour = COLOURS[i % len(COLOURS)]
+        style.band(fig, told, range(len(ages)), own["low"], own["high"], colour=colour)
+        style.line(fig, told, range(len(ages)), own["accuracy"], colour=colour, marker_symbol=SYMBOLS[i % len(SYMBOLS)])
+        newest.append(f"{told} {own['accuracy'].iloc[0]:.2f} and {own['accuracy'].iloc[-1]:.2f}")
+        del reader
+    told = f"Right answers about the newest document, and about those {ages[-1]} back: {', '.join(newest)}."
+    return Panel(
+        "stream-by-age", lambda: told, controls=[], figures=[fig],
+        source="Stored: data/results/<name>-stream.csv and -archive.csv, made by `labkit stream <name>` on held-out "
+        "text, every question asked alone. Shaded: 95% intervals.",
+    )  # fmt: skip

@@ -1,0 +1,113 @@
+"""Recall by length: needles asked for after ever longer haystacks, most of them longer than any that was trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from labkit.checkpoints import load, task_of
+from labkit.evaluate import evaluate
+from labkit.results import table, write_table
+from labkit.tasks import Needle
+from labkit.tasks.needle import HAYS
+
+__all__ = ["LENGTHS", "haystack", "read", "report", "store"]
+
+LENGTHS = (1024, 2048, 4096, 8192, 16384)
+
+#: of what `labkit.results.table` tells: what has a meaning where every context has one question of one depth
+KEPT = ("checkpoint", "weights", "seed", "exam", "passes", "n", "correct", "accuracy", "low", "high", "floor")
+COST = ("flops_sleep", "seconds_sleep")
+
+
+def haystack(
+    name: str,
+    seeds: Sequence[int],
+    *,
+    lengths: Sequence[int] = LENGTHS,
+    variants: Sequence[str] = tuple(HAYS),
+    needles: int = 1,
+    passes: int = 1,
+    n: int = 100,
+    folder: str | Path | None = None,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """How often trained models recall a needle, for each variant and length, with intervals.
+
+    Exam s goes to the model of seed s, and models of one seed and of different names sit the same exams.
+
+    Args:
+        name, seeds: checkpoints of a recipe whose task is "needle".
+        lengths: tokens of the haystack; variants: which needles ("passkey", "number", "word").
+        needles: facts in a haystack, of which each is asked alone.
+        passes: N for every window.
+        n: haystacks for each seed, variant and length.
+
+    Returns:
+        One row for every variant, length and seed, and with several seeds one for all of them (seed "all", Student's t
+        over seeds): the columns `KEPT` and `COST` of `labkit.results.table`, with ``variant``, ``length``, ``needles``
+        and ``trained``, the longest context of training.
+
+    Raises ValueError, in a sentence, for a checkpoint of another task or numbers out of range.
+    """
+    models = [load(name, seed, folder) for seed in seeds]
+    task = task_of(models[0][1])
+    if not isinstance(task, Needle):
+        raise ValueError(f"{name} was trained on {task!r}; needles can be asked only of models trained on them.")
+    parts = []
+    for variant in variants:
+        for length in lengths:
+            longer = task.at_length(length, needles, variant)
+            evaluations = [
+                evaluate(
+                    model, longer, (passes,), n, card["seed"], name=name, model_seed=card["seed"],
+                    weights=card["sha256"], progress=progress,
+                )
+                for model, card in models
+            ]  # fmt: skip
+            rows = table(evaluations)[[*KEPT, *COST]]
+            rows.insert(4, "variant", variant)
+            rows.insert(5, "length", length)
+            rows.insert(6, "needles", needles)
+            rows.insert(7, "trained", task.length)
+            parts.append(rows)
+    return pd.concat(parts, ignore_index=True)
+
+
+def store(rows: pd.DataFrame, path: Path) -> None:
+    """Write the table as CSV; the rows of other variants, lengths, needles or passes that lie there stay."""
+    cell = ["seed", "variant", "length", "needles", "passes"]
+    if path.is_file():
+        old = read(path)
+        new = set(rows[cell].astype(str).itertuples(index=False, name=None))
+        stays = [key not in new for key in old[cell].astype(str).itertuples(index=False, name=None)]
+        rows = pd.concat([old[stays], rows.astype({"seed": str})], ignore_index=True)
+    order = rows.assign(seed=rows["seed"].astype(str)).sort_values(["needles", "passes", "variant", "length", "seed"])
+    write_table(path, order)
+
+
+def read(path: str | Path) -> pd.DataFrame:
+    """A stored table, in which `seed` is text, since one of its values is "all"."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There are no rows at {path}; `labkit haystack` makes them.")
+    rows = pd.read_csv(path, dtype={"seed": str, "weights": str, "exam": "Int64"})
+    if missing := {"variant", "length", *KEPT} - set(rows.columns):
+        raise ValueError(f"{path} is no table of `labkit haystack`: it has no column {min(missing)!r}.")
+    return rows
+
+
+def report(rows: pd.DataFrame) -> str:
+    """The table as text: for each variant the share right by length, over all seeds where there are several."""
+    rows = rows.assign(seed=rows["seed"].astype(str))
+    seeds = [seed for seed in rows["seed"].unique() if seed != "all"]
+    shown = rows[rows["seed"] == ("all" if len(seeds) > 1 else seeds[0])].copy()
+    shown["right"] = [f"{a:.3f} [{b:.3f}, {c:.3f}]" for a, b, c in shown[["accuracy", "low", "high"]].to_numpy(float)]
+    square = shown.pivot(index="variant", columns="length", values="right")
+    first = rows.iloc[0]
+    return (
+        f"{first['checkpoint']}, seed {', '.join(seeds)}: {rows['n'].iloc[0]} haystacks for each seed, "
+        f"N = {first['passes']}, {first['needles']} needle(s); trained on up to {first['trained']} tokens.\n"
+        f"{square.to_string()}"
+    )
