@@ -97,14 +97,11 @@ def training_flops(model: SleepLM, batch: Batch, passes: int | tuple[int, int]) 
     highest), of which one is drawn for every step, it is the mean over them all.
     """
     lowest, highest = passes if isinstance(passes, tuple) else (passes, passes)
-    kept = [(p, p.grad) for p in model.parameters()]
-    model.zero_grad(set_to_none=True)
+    weights = [p for p in model.parameters() if p.requires_grad]
     counts = []
     for n in range(lowest, highest + 1):
         with torch.enable_grad(), _counted(model, True) as counter:
             out = model(batch.tokens[:1], context=batch.context, labels=batch.labels[:1], passes=n)
-            out.loss.backward()  # the counter follows modules, and cannot where autograd.grad names the leaves
+            torch.autograd.grad(out.loss, weights, allow_unused=True)
         counts.append(counter.get_total_flops())
-    for p, grad in kept:
-        p.grad = grad
     return sum(counts) * batch.tokens.shape[0] // len(counts)

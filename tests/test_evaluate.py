@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
+from labkit import budget, results, tasks
 from labkit import evaluate as evaluation
-from labkit import results, tasks
 from labkit.budget import question_flops, sleep_flops, training_flops
 from labkit.evaluate import EXAM_SEEDS, Evaluation, evaluate
 from labkit.intervals import paired_difference, share_right
@@ -144,6 +145,23 @@ def test_sleep_costs_by_the_pass_and_wake_does_not() -> None:
         assert found.flops_sleep == (0, once, 4 * once)
         assert len(set(found.flops_wake)) == 1 and found.flops_wake[0] > 0
         assert found.seconds_sleep[2] > found.seconds_sleep[0] >= 0 and min(found.seconds_wake) > 0
+
+
+@pytest.mark.parametrize("eviction", ["hard", "sliding", "keep"])
+@pytest.mark.parametrize("pattern", [("attention", "delta"), ("lmm",), ("mac",), ("mag",), ("mal",)], ids="-".join)
+def test_flops_of_many_windows_are_those_of_one_reading(pattern: tuple[str, ...], eviction: str) -> None:
+    """Windows that cost alike are counted once; the ragged one at the end and open segments by themselves."""
+    sizes = {"window": 12, "segment": 8, "chunk_size": 4, "dim": 8, "repeat": 1}
+    config = SleepConfig(vocab=9, pattern=pattern, eviction=eviction, **sizes)  # type: ignore[arg-type]
+    model, context = SleepLM(config), torch.zeros(12 * 7 + 5, dtype=torch.int64)
+    with FlopCounterMode(display=False, custom_mapping=budget.CPU_KERNELS) as counter, torch.inference_mode():
+        state = model.eval().init_state(1)
+        for window in context[None].split(12, dim=1):
+            state = model.sleep(window, state, 2)
+    assert sleep_flops(model, context, 2) == counter.get_total_flops()
+    batch = tasks.Needle(24, 2, window=12).batch(3, torch.Generator().manual_seed(0))
+    whole = SleepLM(dataclasses.replace(config, vocab=tasks.Needle().vocab))
+    assert training_flops(whole, batch, 1) > 2 * 3 * sleep_flops(whole, batch.tokens[0, :24], 1)
 
 
 def test_flops_of_a_transformer_are_those_of_the_formula() -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labkit.memory import MemoryState, NeuralMemory
@@ -70,10 +71,11 @@ class SegmentAttention(nn.Module):
         unseen = there > here if self.reach is None else (there > here) | (there <= here - self.reach)
         turned = rotate(q, past)
         scores = [_scores(turned, rotate(k, 0)).masked_fill(unseen, -torch.inf) for k, _ in after]
-        always = self._heads(self.key(self.persistent))[None]
-        scores.append(_scores(q, always.expand(x.shape[0], -1, -1, -1)))
-        values = [v for _, v in after]
-        values.append(self._heads(self.value(self.persistent))[None].expand(x.shape[0], -1, -1, -1))
+        # not by calling the layers: a parameter as a layer's input upsets PyTorch's counter of operations
+        always = [self._heads(F.linear(self.persistent, layer.weight))[None] for layer in (self.key, self.value)]
+        k, v = (t.expand(x.shape[0], -1, -1, -1) for t in always)
+        scores.append(_scores(q, k))
+        values = [*(v for _, v in after), v]
         weights = (scale * torch.cat(scores, dim=-1)).softmax(dim=-1)
         y = torch.einsum("bhts,bshd->bthd", weights, torch.cat(values, dim=1))
         y = self.out(y.flatten(-2))
