@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from labkit.checks import relative_error
@@ -221,6 +222,24 @@ def test_an_architecture_is_its_equations(kind: str) -> None:
             wanted.append(y)
         wanted = wanted or [m]
     assert relative_error(found, torch.cat(wanted, dim=1)) < 1e-12
+
+
+@pytest.mark.parametrize("pattern", [*((kind,) for kind in TITANS), ("delta",)], ids="-".join)
+def test_an_untrained_memory_finds_what_followed_a_token_under_it(
+    pattern: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key of a token looks most like the query of the one before: so its value is found under that one."""
+    torch.manual_seed(0)
+    model = SleepLM(SleepConfig(vocab=VOCAB, window=16, dim=64, pattern=pattern, associative=True))
+    normalised: list[Tensor] = []
+    real = F.normalize
+    monkeypatch.setattr(F, "normalize", lambda t, **kwargs: (normalised.append(real(t, **kwargs)), normalised[-1])[1])
+    for block in model.blocks:
+        memory = block.mixer if pattern == ("delta",) else block.mixer.memory
+        memory(F.rms_norm(torch.randn(1, 12, 64), (64,)), *(memory.init_state(1) if pattern == ("delta",) else ()))
+        q, k = normalised[-2:]
+        alike = torch.einsum("thd,shd->ts", q[0], k[0])  # of query t and key s
+        assert (alike[3:-1].argmax(dim=1) == torch.arange(4, 12)).float().mean() > 0.8
 
 
 @each_kind

@@ -9,7 +9,7 @@ __all__ = ["associate"]
 
 
 def associate(query: nn.Linear, key: nn.Linear, taps: nn.Parameter) -> None:
-    """Let keys begin with the weights of queries, and look at the token before.
+    """Let keys begin with the weights of queries, and look at the token before; a second call changes nothing.
 
     So a value is stored under the token that came before it, and that token, as a query, finds it. All of it is trained
     like any other weight. A memory that begins with unrelated queries and keys must find this first, from a signal that
@@ -23,4 +23,4 @@ def associate(query: nn.Linear, key: nn.Linear, taps: nn.Parameter) -> None:
     with torch.no_grad():
         key.weight.copy_(query.weight)
         if taps.shape[0] > 1:
-            taps[-2:, channels] = taps[-2:, channels].flip(0)
+            taps[-2:, channels] = taps[-2:, channels].sort(dim=0, descending=True).values
