@@ -7,9 +7,17 @@ from pathlib import Path
 import torch
 
 from labkit import SleepConfig, SleepLM, checkpoints
+from labkit.models.config import TITANS
 from labkit.tasks import Needle
 
-KINDS = {"lmm": ("lmm",), "mac": ("mac",), "hybrid": ("attention", "delta"), "window": ("attention",)}
+KINDS = {**{kind: (kind,) for kind in TITANS}, "hybrid": ("attention", "delta"), "window": ("attention",)}
+
+
+def config(name: str, window: int = 64) -> SleepConfig:
+    """A small model of one of `KINDS`."""
+    return SleepConfig(
+        vocab=Needle().vocab, window=window, dim=16, pattern=KINDS[name], repeat=1, segment=16, eviction="sliding"
+    )
 
 
 def save(folder: Path, name: str, seeds: tuple[int, ...] = (0, 1), window: int = 64) -> Path:
@@ -17,9 +25,6 @@ def save(folder: Path, name: str, seeds: tuple[int, ...] = (0, 1), window: int =
     task = Needle(2 * window, 2, "passkey+number", window=window, shorter=True)
     for seed in seeds:
         torch.manual_seed(seed)
-        config = SleepConfig(
-            vocab=task.vocab, window=window, dim=16, pattern=KINDS[name], repeat=1, segment=16, eviction="sliding"
-        )
         card = {"task": {"kind": "needle", **task.params}, "recipe": {}}
-        checkpoints.save_checkpoint(SleepLM(config), card, name, seed, folder)
+        checkpoints.save_checkpoint(SleepLM(config(name, window)), card, name, seed, folder)
     return folder

@@ -11,6 +11,7 @@ from labkit.explore.panel import Panel
 from labkit.explore.pictures import drawing_tools, write_pictures
 from labkit.explore.sleep_pictures import SLEEP
 from labkit.explore.sleeper import RIVALS
+from labkit.explore.titans_pictures import TITANS
 from labkit.files import nearest
 
 __all__ = ["PICTURES", "Picture", "draw"]
@@ -81,7 +82,7 @@ PICTURES: dict[str, Picture] = {
     ),
 }
 
-PICTURES |= {name: Picture(make, alt) for name, (make, alt) in SLEEP.items()}
+PICTURES |= {name: Picture(make, alt) for name, (make, alt) in {**SLEEP, **TITANS}.items()}
 
 
 def draw(names: Sequence[str] = (), to: str | Path | None = None) -> list[str]:

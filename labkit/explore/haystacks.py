@@ -7,7 +7,7 @@ import pandas as pd
 
 from labkit import haystack
 from labkit.explore import style
-from labkit.explore.panel import Panel, choice
+from labkit.explore.panel import Panel, choice, slider
 from labkit.files import data_dir
 from labkit.tasks.needle import HAYS
 
@@ -51,7 +51,7 @@ def by_length(rows: pd.DataFrame | None = None) -> Panel:
     rows = stored_lengths() if rows is None else rows
     shown = pooled(rows)
     kinds = [variant for variant in HAYS if variant in set(shown["variant"])]
-    variant = choice("needle", kinds, kinds[0])
+    variant, guess = choice("needle", kinds, kinds[0]), slider("my guess for the longest haystack (%)", 50, 0, 100, 5)
     trained = int(shown["trained"].max())
     lengths = sorted(int(length) for length in shown["length"].unique())
     fig = style.figure(
@@ -68,6 +68,7 @@ def by_length(rows: pd.DataFrame | None = None) -> Panel:
         if name in set(shown["checkpoint"]):
             band = style.band(fig, told, colour=COLOURS[i])
             traces[name] = band, style.line(fig, told, colour=COLOURS[i], marker_symbol=SYMBOLS[i])
+    guessed = style.line(fig, "my guess", colour=style.ROLES["guess"], marker_symbol="diamond-open", marker_size=13)
     floor = float(shown["floor"].min())
     ends = (np.log2(trained), np.log2(lengths[-1]))
     style.line(fig, "guessing", ends, (floor, floor), colour=style.ROLES["floor"], dash="dash", markers=False)
@@ -79,6 +80,7 @@ def by_length(rows: pd.DataFrame | None = None) -> Panel:
         part = shown[shown["variant"] == variant.value]
         longest: list[tuple[float, str]] = []
         with fig.batch_update():
+            guessed.x, guessed.y = style.column([ends[1]]), style.column([guess.value / 100])
             for name, (band, line) in traces.items():
                 own = part[part["checkpoint"] == name].sort_values("length")
                 x = np.log2(own["length"].to_numpy(float))
@@ -88,14 +90,15 @@ def by_length(rows: pd.DataFrame | None = None) -> Panel:
                     longest.append((float(own["accuracy"].iloc[-1]), f"{MODELS[name]} {own['accuracy'].iloc[-1]:.2f}"))
         ranked = ", ".join(told for _, told in sorted(longest, reverse=True))
         return (
-            f"{variant.value}, at {lengths[-1]:,} tokens: {ranked}. Trained on up to {trained}. Shaded: 95% intervals."
+            f"{variant.value}, at {lengths[-1]:,} tokens: {ranked}; you guessed {guess.value / 100:.2f}. Trained on up "
+            f"to {trained}. Shaded: 95% intervals."
         )
 
     pairs = zip(shown["checkpoint"], shown["seed"], strict=True)
     seeds = {name: "several seeds" if seed == "all" else "one seed" for name, seed in pairs}
     files = ", ".join(f"data/results/{name}-haystack.csv ({seeds[name]})" for name in traces)
     return Panel(
-        "needle-by-length", show, controls=[variant], figures=[fig],
+        "needle-by-length", show, controls=[guess, variant], figures=[fig],
         source=f"Stored: {files}; made by `labkit haystack <name>` on held-out haystacks, every needle asked alone.",
     )  # fmt: skip
 

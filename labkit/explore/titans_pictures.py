@@ -1,0 +1,61 @@
+"""The still pictures of notebook 03: how each panel is made, and the words for one who cannot see it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import ipywidgets as W
+
+from labkit.checkpoints import load
+from labkit.explore import chunks, dataflow, divergence, haystacks, needles, surprise
+from labkit.explore.panel import Panel
+
+__all__ = ["TITANS"]
+
+
+def _needle() -> Panel:
+    load("titans-lmm", 0)  # FileNotFoundError where there is none, and no picture
+    panel = needles.explore("titans-lmm", 0)
+    assert not isinstance(panel, W.HTML)
+    return panel
+
+
+#: Like `labkit.explore.gallery.PICTURES`: by name, how to make the panel, and its words.
+TITANS: dict[str, tuple[Callable[[], Panel], str]] = {
+    "surprise": (
+        surprise.strip,
+        "A text letter by letter, each on a cell that is darker the more the letter surprised the memory, and under "
+        "each letter the one that was expected: blue where it came, red where it did not.",
+    ),
+    "chunk-size": (
+        chunks.sizes,
+        "Two plots against the size of a chunk, 1 to 64 tokens. Left, the distance of the answers to those of chunk "
+        "size 1: it rises from zero. Right, the milliseconds for 128 tokens.",
+    ),
+    "runaway": (
+        divergence.runaway,
+        "Loss of a memory along 1,024 tokens, on a logarithmic scale, by the paper's rule, with norms held, and with "
+        "norms held and short steps, beside a dashed line for knowing nothing.",
+    ),
+    "dataflow": (
+        dataflow.dataflow,
+        "Memory as context, drawn as boxes and arrows: the segment asks the memory, attention reads the segment, what "
+        "was retrieved and persistent tokens, its output is written into the memory, and a gate joins it with what the "
+        "memory says of it.",
+    ),
+    "needle": (
+        _needle,
+        "Left, a bar for each token of a text: how far it moved the memories; bars of facts have another colour. "
+        "Right, for each fact the probability of the answer, named beside the true value.",
+    ),
+    "needle-by-length": (
+        haystacks.by_length,
+        "Share of needles found against the length of the haystack, one line with its interval for each model, the "
+        "longest length of training as a dotted line, guessing as a dashed one, and an open diamond for a guess.",
+    ),
+    "stream-by-age": (
+        haystacks.by_age,
+        "Share of right answers about a document against how many documents were read since, one line with its "
+        "interval for each memory, and one for an archive with look-ups.",
+    ),
+}
