@@ -59,12 +59,13 @@ def test_the_strip_follows_text_and_knobs() -> None:
     typed.value = "one two one two one two"
     reading = read_text(typed.value, Knobs())
     shown = np.asarray(figure.data[0].z)
-    assert len(shown) == 23 and np.allclose(shown[2:], reading.surprise, rtol=1e-5) and np.isnan(shown[:2]).all()
+    assert np.allclose(shown[2:23], reading.surprise, rtol=1e-5)
+    assert np.isnan(shown[:2]).all() and np.isnan(shown[23:]).all()
     assert "".join(figure.data[1].text) == typed.value.replace(" ", "␣")
     counts = [int((reading.right == wanted).sum()) for wanted in (True, False)]
     assert [len(figure.data[i].x) for i in (2, 3)] == counts
     typed.value = "ab"
-    assert "Four letters at least" in panel.sentence and len(figure.data[0].z) == 23, "the last text stays"
+    assert "Four letters at least" in panel.sentence and len(figure.data[1].text) == 23, "the last text stays"
     panel.controls["momentum η"].value, panel.controls["step θ"].value = 0.95, 1.6
     assert "has diverged" in panel.sentence
 

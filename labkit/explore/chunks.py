@@ -60,7 +60,7 @@ def sizes() -> Panel:
     )  # fmt: skip
     axes(
         fig, (1, 2), x="chunk size (tokens)", y="128 tokens take (ms)",
-        x_range=ends, y_range=(-1, 2.5), x_names=names, type="log",
+        x_range=ends, y_range=(-1, 2.5), x_names=names, type="log", dtick=1,
     )  # fmt: skip
 
     def show() -> str:

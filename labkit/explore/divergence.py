@@ -44,7 +44,8 @@ def runaway() -> Panel:
     chunk = choice("tokens of a chunk", (4, 8, 16, 32, 64), 16)
     fig = style.figure(
         "runaway", "Memory loss along the text", x="token", y="squared error of the next value",
-        x_range=(0, LONGEST), y_range=(np.log10(FLOOR), np.log10(CEILING)), width=820, height=380, yaxis_type="log",
+        x_range=(0, LONGEST), y_range=(np.log10(FLOOR), np.log10(CEILING)), width=820, height=380,
+        yaxis_type="log", yaxis_dtick=4, margin_l=84,
     )  # fmt: skip
     free = style.line(fig, "the paper's rule", colour=style.ROLES["wrong"], markers=False)
     held = style.line(fig, f"norms held below {LIMIT:g} √out", colour=style.ROLES["rival"], dash="dot", markers=False)

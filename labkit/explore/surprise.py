@@ -24,6 +24,7 @@ TEXT = "the moon is far. the moon is cold. " * 2 + "the moon is made of cheese. 
 MOST = 192  # letters that are read, so that a move stays quick
 WIDTH = 32  # of the space of letters
 PER_ROW = 48
+PALE = [[0, "#ffffff"], [1, style.PALETTE["sky"]]]  # black letters can be read on all of it
 
 STEPS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 MOMENTA = (0.0, 0.3, 0.6, 0.8, 0.9, 0.95)
@@ -124,7 +125,7 @@ def strip() -> Panel:
     bar = {"title": {"text": "surprise (norm of the gradient)", "side": "right"}, "thickness": 12}
     cells = stack(
         fig, (1, 1),
-        go.Heatmap(zmin=0, zmax=2, colorscale="Blues", xgap=1, ygap=1, name="surprise", colorbar=bar),
+        go.Heatmap(zmin=0, zmax=3, colorscale=PALE, xgap=1, ygap=1, name="surprise", colorbar=bar),
     )  # fmt: skip
     truth = stack(fig, (1, 1), _letters("the text", style.ROLES["truth"]))
     hits = stack(fig, (1, 1), _letters("expected, and right", style.ROLES["model"]))
@@ -146,11 +147,14 @@ def strip() -> Panel:
         surprise = np.full(len(place), np.nan)
         surprise[2:] = np.minimum(np.nan_to_num(reading.surprise, nan=1e6, posinf=1e6), 1e6)
         with fig.batch_update():
-            cells.x, cells.y, cells.z = x, y, style.column(surprise)
-            truth.x, truth.y, truth.text = x, y - np.float32(0.15), list(_seen(reading.text))
+            # empty cells half a row below keep those of the letters half as high, and the answers on white
+            below = style.column(np.arange(rows) + 0.5)
+            cells.x, cells.y = np.append(x, 0 * below), np.append(y, below)
+            cells.z = np.append(style.column(surprise), below + np.float32(np.nan))
+            truth.x, truth.y, truth.text = x, y, list(_seen(reading.text))
             for trace, wanted in ((hits, True), (misses, False)):
                 here = 2 + np.flatnonzero(reading.right == wanted)
-                trace.x, trace.y = x[here], y[here] + np.float32(0.28)
+                trace.x, trace.y = x[here], y[here] + np.float32(0.42)
                 trace.text = list(_seen("".join(reading.answers[i - 2] for i in here)))
         half = len(reading.right) // 2
         early, late = (float(part.mean()) for part in (reading.right[:half], reading.right[half:]))

@@ -116,7 +116,7 @@ class NeuralMemory(nn.Module):
             # untrained: η = .5, and steps of .009 max_step, so that a token that matters can be written a hundred times
             # more strongly. Deep memories in long chunks are written slowly, so they must forget slowly: else all
             # layers decay to zero together, where every gradient is zero and stays so.
-            for i, bias in enumerate((-4.0, 0.0, -7.0 - math.log(chunk_size * layers))):
+            for i, bias in enumerate((-1.0, 0.0, -7.0 - math.log(chunk_size * layers))):
                 self.gates.bias[i * heads : (i + 1) * heads] = bias
             self.taps.uniform_(-0.5, 0.5)
             self.taps[-1] += 1.0  # the token itself comes first; its neighbours are learned
