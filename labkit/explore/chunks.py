@@ -31,13 +31,13 @@ def compare(layers: int, step: float, seed: int = 0) -> tuple[NDArray[np.float64
     pool = F.normalize(torch.randn(24, WIDTH, generator=generator), dim=-1)
     k, q = (pool[torch.randint(24, (1, LENGTH, 1), generator=generator)] for _ in range(2))
     v = torch.randn(1, LENGTH, 1, WIDTH, generator=generator) / WIDTH**0.5
-    rates = [torch.full((1, LENGTH, 1), rate) for rate in (step, 0.5, 0.001)]
+    θ, η, α = (torch.full((1, LENGTH, 1), rate) for rate in (step, 0.5, 0.001))
     weights = first_weights(layers, WIDTH)
     still = [torch.zeros_like(w) for w in weights]
     answers, spent = [], []
     for size in SIZES:
         clock = time.perf_counter()
-        answers.append(neural_memory(q, k, v, *rates, weights, still, chunk_size=size)[0])
+        answers.append(neural_memory(q, k, v, θ, η, α, weights, still, chunk_size=size)[0])
         spent.append(1e3 * (time.perf_counter() - clock))
     apart = [float((y - answers[0]).norm() / answers[0].norm()) for y in answers]
     return np.array(apart), np.array(spent)

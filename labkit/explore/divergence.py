@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from labkit.explore import style
 from labkit.explore.panel import Panel, choice, slider
-from labkit.explore.surprise import Knobs, first_weights
-from labkit.kernels.titans import Carried, continue_memory
+from labkit.explore.surprise import Knobs, expect
 
 __all__ = ["LONGEST", "LIMIT", "losses", "runaway"]
 
@@ -26,14 +25,9 @@ def losses(knobs: Knobs, length: int = LONGEST, seed: int = 0) -> NDArray[np.flo
     """
     generator = torch.Generator().manual_seed(seed)
     keys, values = F.normalize(torch.randn(2, PAIRS, WIDTH, generator=generator), dim=-1)
-    drawn = torch.randint(PAIRS, (length + 1,), generator=generator)
-    k, v = (t[drawn[:-1]][None, :, None] for t in (keys, values))
-    asked = keys[drawn[1:]][None, :, None]  # read after a write: asked for the next token's value, not yet written
-    rates = (torch.full((1, length, 1), float(rate)) for rate in (knobs.step, knobs.momentum, knobs.forget))
-    weights = first_weights(knobs.layers, WIDTH)
-    begun = Carried.begin(weights, [torch.zeros_like(w) for w in weights])
-    y, _, _ = continue_memory(asked, k, v, *rates, begun, chunk_size=knobs.chunk_size, limit=knobs.limit)
-    return (y[0, :, 0] - values[drawn[1:]]).square().sum(-1).double().numpy()
+    drawn = torch.randint(PAIRS, (length,), generator=generator)
+    expected, _ = expect(keys[drawn], values[drawn], knobs)
+    return (expected - values[drawn]).square().sum(-1).double().numpy()
 
 
 def runaway() -> Panel:

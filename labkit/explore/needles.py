@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import html
 from collections.abc import Iterator
+from typing import Any
 
 import ipywidgets as W
 import numpy as np
@@ -50,7 +51,7 @@ def _watched(memories: list[NeuralMemory]) -> Iterator[dict[nn.Module, list[Tens
     seen: dict[nn.Module, list[Tensor]] = {memory: [] for memory in memories}
     busy = False
 
-    def look(memory: nn.Module, given: tuple[object, ...]) -> None:
+    def look(memory: nn.Module, given: tuple[Any, ...]) -> None:
         nonlocal busy
         if not busy and isinstance(memory, NeuralMemory):
             busy = True

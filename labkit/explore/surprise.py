@@ -16,9 +16,9 @@ from torch import Tensor
 from labkit.explore import style
 from labkit.explore.panel import Panel, choice, slider
 from labkit.explore.panes import axes, panes, stack
-from labkit.kernels.titans import Carried, continue_memory
+from labkit.kernels.titans import Carried, continue_memory, read_memory
 
-__all__ = ["Knobs", "Reading", "TEXT", "first_weights", "read_text", "strip"]
+__all__ = ["Knobs", "Reading", "TEXT", "expect", "first_weights", "read_text", "strip"]
 
 TEXT = "the moon is far. the moon is cold. " * 2 + "the moon is made of cheese. the moon is far."
 MOST = 192  # letters that are read, so that a move stays quick
@@ -89,23 +89,31 @@ def read_text(text: str, knobs: Knobs) -> Reading:
     known = torch.tensor([_vector(letter) for letter in letters])
     x = torch.stack([known[letters.index(letter)] for letter in text])
     keys = F.normalize(x[1:-1] + x[:-2].roll(1, dims=-1), dim=-1)  # rolled: where a letter stood makes a difference
-    values, count = x[2:], len(text) - 2
-    # y is read after a letter was written, so each reads with the next letter's key; the first is asked before all
-    asked = torch.cat([keys[1:], keys[:1]])
-    rates = (torch.full((1, count, 1), float(rate)) for rate in (knobs.step, knobs.momentum, knobs.forget))
-    weights = first_weights(knobs.layers)
-    begun = Carried.begin(weights, [torch.zeros_like(w) for w in weights])
-    q, k, v = (t[None, :, None] for t in (asked, keys, values))
-    y, _, surprise = continue_memory(q, k, v, *rates, begun, chunk_size=knobs.chunk_size, limit=knobs.limit)
-    first = keys[0]
-    for number, w in enumerate(weights):
-        first = (F.silu(first) if number else first) @ w[0, 0]
-    expected = torch.cat([first[None], y[0, :-1, 0]])
+    values = x[2:]
+    expected, surprise = expect(keys, values, knobs)
     error = (expected - values).square().sum(-1).double()
     sane = torch.nan_to_num(expected, nan=0.0, posinf=0.0, neginf=0.0)
     nearest = (sane @ known.T).argmax(dim=-1)
     answers = "".join(letters[i] if row.any() else "·" for i, row in zip(nearest.tolist(), sane, strict=True))
-    return Reading(text, surprise[0, :, 0].double().numpy(), answers, error.numpy())
+    return Reading(text, surprise.double().numpy(), answers, error.numpy())
+
+
+def expect(keys: Tensor, values: Tensor, knobs: Knobs) -> tuple[Tensor, Tensor]:
+    """What a memory that learns ``keys [T, D]`` and ``values [T, D]`` one by one expects of each before it is written.
+
+    Returns the answers ``[T, D]``, and the surprise of every token ``[T]``.
+    """
+    weights = first_weights(knobs.layers, keys.shape[-1])
+    begun = Carried.begin(weights, [torch.zeros_like(w) for w in weights])
+    rates = (knobs.step, knobs.momentum, knobs.forget)
+    step, momentum, forget = (torch.full((1, len(keys), 1), float(rate)) for rate in rates)
+    # the memory is read after a token was written: so with the key of the next one, and before all with the first
+    q, k, v = (t[None, :, None] for t in (torch.cat([keys[1:], keys[:1]]), keys, values))
+    y, _, surprise = continue_memory(
+        q, k, v, step, momentum, forget, begun, chunk_size=knobs.chunk_size, limit=knobs.limit
+    )
+    first = read_memory(weights, k[:, :1])
+    return torch.cat([first, y[:, :-1]], dim=1)[0, :, 0], surprise[0, :, 0]
 
 
 def _vector(letter: str) -> list[float]:
