@@ -239,7 +239,7 @@ class LabPage:
         whole = re.compile(rf"^\s*{re.escape(description)}\s*$")
         label = self.page.locator(".widget-label", has_text=whole)
         return (
-            self.page.locator(".jupyter-widgets", has=label)
+            self.page.locator(".jupyter-widgets, .widget-slider", has=label)  # a list's slider is only the latter
             .filter(has=self.page.locator(".noUi-handle, textarea, input, select"))
             .last
         )

@@ -1,0 +1,55 @@
+"""Notebook 03 in a real browser: text is typed, sliders are pressed, and the figures show what the memory computes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from labkit.explore import divergence
+from labkit.explore.surprise import CHUNKS, FORGETS, MOMENTA, STEPS, Knobs, read_text
+
+from lab_browser import Lab
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+NOTEBOOK = "03_titans.ipynb"
+
+
+@pytest.fixture(scope="module")
+def lab(repo: Path) -> Iterator[Lab]:
+    with Lab(repo / "notebooks", data=repo / "data") as lab:
+        yield lab
+
+
+def test_every_knob_reaches_the_real_memory(lab: Lab) -> None:
+    with lab.open(NOTEBOOK) as page:
+        page.run_all()
+        text = "the tide is in. the tide is out. the tide is in."
+        page.type_text("text", text)
+        knobs = {"step": 0.2, "momentum": 0.3, "forget": 0.001, "chunk_size": 1, "layers": 1}
+        moves = {
+            "step θ": ("step", STEPS[STEPS.index(0.2) - 1]),
+            "momentum η": ("momentum", MOMENTA[MOMENTA.index(0.3) + 1]),
+            "forgetting α": ("forget", FORGETS[FORGETS.index(0.001) + 1]),
+            "chunk size": ("chunk_size", CHUNKS[1]),
+            "layers": ("layers", 2),
+        }
+        for slider, (knob, value) in moves.items():
+            page.press(slider, "ArrowLeft" if knob == "step" else "ArrowRight", figures=["surprise"])
+            knobs[knob] = value
+            reading = read_text(text, Knobs(**knobs))  # type: ignore[arg-type]
+            shown = page.figure("surprise")["traces"]
+            drawn = np.array(shown[0]["z"][2 : len(text)], dtype=float)
+            assert np.allclose(drawn, reading.surprise, rtol=1e-3), slider
+            assert len(shown[2]["x"]) == int(reading.right.sum())
+        page.press("layers of this memory", "ArrowRight", figures=["chunk-size"])
+        page.press("how long a step θ", "ArrowLeft", moves=4, figures=["runaway"])
+        loss = divergence.losses(Knobs(0.01, 0.5, 0.001, 16, 2))
+        ends = np.clip(loss, divergence.FLOOR, divergence.CEILING)
+        assert np.allclose(page.figure("runaway")["traces"][0]["y"], ends, rtol=1e-3)
+        page.press("architecture", "ArrowRight", figures=["dataflow"])
+        assert "MAG, memory as gate" in page.outputs()
+        assert page.problems() == []
