@@ -59,7 +59,10 @@ movable = (W.widget_int._BoundedInt, W.widget_float._BoundedFloat, W.widget_sele
 module = sys.modules.get("labkit.explore.panel")
 panels = [thing for thing in gc.get_objects() if module and isinstance(thing, module.Panel)]
 owner = {{id(control): panel for panel in panels for control in panel.controls.values()}}
-told = {{"panels": [[p.name, list(p.controls), p.sentence, p.source] for p in panels], "still": [], "moved": 0}}
+told = {{"panels": [], "still": [], "moved": 0}}
+for p in panels:
+    sliders = [name for name, control in p.controls.items() if isinstance(control, movable)]
+    told["panels"].append([p.name, sliders, p.sentence, p.source])
 for widget in list(_instances.values()):
     if isinstance(widget, W.Button):
         widget.click()

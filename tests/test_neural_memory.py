@@ -35,7 +35,7 @@ def test_a_memory_goes_on_wherever_a_text_is_cut(layers: int, chunk: int) -> Non
 def test_a_memory_answers_better_for_what_it_was_told_again() -> None:
     """It learns at test time: the same tokens surprise it less, and other tokens do not."""
     torch.manual_seed(0)
-    memory = NeuralMemory(32, heads=1, chunk_size=1, conv=1).requires_grad_(False)
+    memory = NeuralMemory(32, heads=1, chunk_size=1, conv=1, max_step=0.5).requires_grad_(False)
     told, other = torch.randn(2, 1, 8, 32)
     _, state, first = memory(told, return_surprise=True)
     for _ in range(20):

@@ -52,7 +52,7 @@ def runaway() -> Panel:
         ends = []
         with fig.batch_update():
             # the longest step that NeuralMemory takes by default
-            short = (1 - momentum.value) / (chunk.value * layers.value)
+            short = (1 - momentum.value) / (max(chunk.value, 8) * layers.value)
             ways = ((free, step.value, None), (held, step.value, LIMIT), (both, min(step.value, short), LIMIT))
             for trace, θ, limit in ways:
                 loss = losses(Knobs(θ, momentum.value, 0.001, chunk.value, layers.value, limit))

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import ipywidgets as W
 
-from labkit.checkpoints import load
 from labkit.explore import chunks, dataflow, divergence, haystacks, needles, surprise
 from labkit.explore.panel import Panel
 
@@ -14,9 +13,9 @@ __all__ = ["TITANS"]
 
 
 def _needle() -> Panel:
-    load("titans-lmm", 0)  # FileNotFoundError where there is none, and no picture
     panel = needles.explore("titans-lmm", 0)
-    assert not isinstance(panel, W.HTML)
+    if isinstance(panel, W.HTML):
+        raise FileNotFoundError("There is no titans-lmm, seed 0; `labkit train titans-lmm --seed 0` trains it.")
     return panel
 
 

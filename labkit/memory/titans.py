@@ -62,8 +62,8 @@ class NeuralMemory(nn.Module):
             number another function.
         momentum, forgetting: False fixes η or α at 0 (ablations of the paper's table 5).
         conv: tokens seen by the depthwise causal convolution; 1 sees the token alone.
-        max_step: the largest step; None takes ``1 / (chunk_size * layers)``, since every layer moves the answer, and
-            tokens of a chunk that look alike all push the same way.
+        max_step: the largest step; None takes ``1 / (max(chunk_size, 8) * layers)``, since every layer moves the
+            answer, and tokens of a chunk that look alike all push the same way.
         limit: on the norm of M and S before each chunk (see `labkit.kernels.neural_memory`); None is the paper's rule.
 
     Raises:
@@ -99,7 +99,8 @@ class NeuralMemory(nn.Module):
         for name, number in (("max_step", max_step), ("limit", limit)):
             if number is not None and (isinstance(number, bool) or not 0 < number < math.inf):
                 raise ValueError(f"{name} must be a finite number above 0, or None, but it is {number!r}.")
-        max_step = 1 / (chunk_size * layers) if max_step is None else max_step
+        pushes = max(chunk_size, 8) * layers  # that may add up before anything answers them
+        max_step = 1 / pushes if max_step is None else max_step
         self.heads, self.chunk_size = heads, chunk_size
         self.momentum, self.forgetting, self.max_step, self.limit = momentum, forgetting, max_step, limit
         self.query, self.key, self.value, self.gate, self.out = (nn.Linear(dim, dim, bias=False) for _ in range(5))
@@ -113,10 +114,9 @@ class NeuralMemory(nn.Module):
             for i, (rows, columns) in enumerate(itertools.pairwise(sides))
         )
         with torch.no_grad():
-            # untrained: η = .5, and steps of .009 max_step, so that a token that matters can be written a hundred times
-            # more strongly. Deep memories in long chunks are written slowly, so they must forget slowly: else all
-            # layers decay to zero together, where every gradient is zero and stays so.
-            for i, bias in enumerate((-1.0, 0.0, -7.0 - math.log(chunk_size * layers))):
+            # untrained: η = .5, and steps of .13 max_step. What is written slowly must be forgotten slowly: else all
+            # layers of a deep memory decay to zero together, where every gradient is zero and stays so.
+            for i, bias in enumerate((-1.0, 0.0, -7.0 - math.log(pushes))):
                 self.gates.bias[i * heads : (i + 1) * heads] = bias
             self.taps.uniform_(-0.5, 0.5)
             self.taps[-1] += 1.0  # the token itself comes first; its neighbours are learned
