@@ -134,7 +134,6 @@ def evaluate(
     from labkit.checkpoints import list_checkpoints, load, task_of
     from labkit.evaluate import PASSES
     from labkit.evaluate import evaluate as run
-    from labkit.files import data_dir
 
     known = [s for name, s in list_checkpoints(folder) if name == checkpoint]
     if seed and all_seeds:
@@ -144,11 +143,7 @@ def evaluate(
     models = [load(checkpoint, s, folder) for s in seeds]
     wanted = passes or list(PASSES)
     name = checkpoint if seeds == known else f"{checkpoint}-s{'-'.join(map(str, seeds))}"
-    path = out or data_dir() / "results" / f"{name}.csv"
-    if folder is not None and out is None:
-        raise ValueError("Checkpoints of another --folder have no place in data/results; name a table with --out.")
-    if path.suffix != ".csv":
-        raise ValueError(f"--out must end in .csv, but it is {path}.")
+    path = _table(name, folder, out)
     if path.is_file() and not replace:
         stored = results.read(path)
         others = set(stored["seed"]) - {results.POOLED, *map(str, seeds)}
@@ -263,14 +258,20 @@ def _seeds_and_path(
 ) -> tuple[list[int], Path]:
     """The seeds asked for, or all there are, and where their table goes."""
     from labkit.checkpoints import list_checkpoints
+
+    known = [s for name, s in list_checkpoints(folder) if name == checkpoint]
+    return sorted(set(seeds or known or [0])), _table(f"{checkpoint}-{kind}", folder, out)
+
+
+def _table(name: str, folder: Path | None, out: Path | None) -> Path:
+    """Where a table of results goes: to `out`, or else into data/results."""
     from labkit.files import data_dir
 
     if folder is not None and out is None:
         raise ValueError("Checkpoints of another --folder have no place in data/results; name a table with --out.")
     if out is not None and out.suffix != ".csv":
         raise ValueError(f"--out must end in .csv, but it is {out}.")
-    known = [s for name, s in list_checkpoints(folder) if name == checkpoint]
-    return sorted(set(seeds or known or [0])), out or data_dir() / "results" / f"{checkpoint}-{kind}.csv"
+    return out or data_dir() / "results" / f"{name}.csv"
 
 
 @app.command(cls=ManyValues)

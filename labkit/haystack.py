@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -13,7 +14,7 @@ from labkit.results import table, write_table
 from labkit.tasks import Needle
 from labkit.tasks.needle import HAYS
 
-__all__ = ["LENGTHS", "haystack", "read", "report", "store"]
+__all__ = ["LENGTHS", "haystack", "needle_task", "read", "report", "store"]
 
 LENGTHS = (1024, 2048, 4096, 8192, 16384)
 
@@ -53,9 +54,7 @@ def haystack(
     Raises ValueError, in a sentence, for a checkpoint of another task or numbers out of range.
     """
     models = [load(name, seed, folder) for seed in seeds]
-    task = task_of(models[0][1])
-    if not isinstance(task, Needle):
-        raise ValueError(f"{name} was trained on {task!r}; needles can be asked only of models trained on them.")
+    task = needle_task(models[0][1])
     parts = []
     for variant in variants:
         for length in lengths:
@@ -74,6 +73,16 @@ def haystack(
             rows.insert(7, "trained", task.length)
             parts.append(rows)
     return pd.concat(parts, ignore_index=True)
+
+
+def needle_task(card: Mapping[str, Any]) -> Needle:
+    """The task of a checkpoint's card; ValueError, in a sentence, for a model that was trained on another."""
+    task = task_of(card)
+    if not isinstance(task, Needle):
+        raise ValueError(
+            f"{card['name']} was trained on {task!r}; needles can be asked only of models trained on them."
+        )
+    return task
 
 
 def store(rows: pd.DataFrame, path: Path) -> None:

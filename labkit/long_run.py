@@ -12,11 +12,12 @@ import psutil
 import torch
 from tqdm import tqdm
 
-from labkit.checkpoints import load, task_of
+from labkit.checkpoints import load
 from labkit.evaluate import EXAM_SEEDS
+from labkit.haystack import needle_task
 from labkit.intervals import wilson
 from labkit.session import Session
-from labkit.tasks import Exam, Needle
+from labkit.tasks import Exam
 
 __all__ = ["TOKENS", "long_run"]
 
@@ -29,7 +30,7 @@ def long_run(
     seed: int = 0,
     *,
     tokens: int = TOKENS,
-    marks: Sequence[float] = MARKS,
+    marks: Sequence[float] | None = None,
     variant: str = "number",
     needles: int = 16,
     passes: int = 1,
@@ -38,6 +39,7 @@ def long_run(
 ) -> pd.DataFrame:
     """Read `tokens` tokens in one session; after each share in `marks` ask for facts of the start and of just now.
 
+    Shares are those of `MARKS` where none are given.
     The first 64 tokens for each needle hold `needles` facts; everything after them is haystack. What is asked at a mark
     leaves no trace in the session: the facts of the start, and as a control, in a fork that reads them first, as many
     new ones. Both come from a held-out exam.
@@ -48,14 +50,12 @@ def long_run(
 
     Raises ValueError, in a sentence, for a model of another task or a run too short for its needles.
     """
+    marks = MARKS if marks is None else marks
     model, card = load(name, seed, folder)
-    task = task_of(card)
-    if not isinstance(task, Needle):
-        raise ValueError(f"{name} was trained on {task!r}; needles can be asked only of models trained on them.")
     page = 64 * needles
     if tokens * min(marks) < page:
         raise ValueError(f"{needles} facts take {page} tokens, so the first mark must not come before them.")
-    source = task.at_length(page, needles, variant)
+    source = needle_task(card).at_length(page, needles, variant)
     exam = source.exam(1 + len(marks), torch.Generator().manual_seed(EXAM_SEEDS + seed))
     hay = source.haystack(held_out=True)
     session, process = Session(model, passes), psutil.Process()

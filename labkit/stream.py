@@ -22,17 +22,18 @@ from torch import Tensor
 from tqdm import tqdm
 
 from labkit.budget import question_flops, sleep_flops
-from labkit.checkpoints import load, task_of
+from labkit.checkpoints import load
 from labkit.evaluate import EXAM_SEEDS, asked
+from labkit.haystack import needle_task
 from labkit.intervals import over_seeds, share_right
 from labkit.models import SleepLM
 from labkit.tasks import Exam
-from labkit.tasks.needle import Needle, documents
+from labkit.tasks.needle import documents
 
 __all__ = ["AGES", "ASKED_AFTER", "Answers", "by_age", "look_up", "read_through", "stream"]
 
-DOCUMENTS, LENGTH = 200, 64
-ASKED_AFTER = (50, 100, 150, 200)
+LENGTH = 64  # tokens of a document
+ASKED_AFTER = (50, 100, 150, 200)  # documents; the last is how many there are
 #: the ends of the bins of age: 1, 2 to 3, 4 to 7 ... documents back
 AGES = (1, 2, 4, 8, 16, 32, 64, 128, 200)
 
@@ -69,7 +70,7 @@ def exam_of(n: int, seed: int, count: int, length: int) -> Exam:
 
 
 def read_through(
-    model: SleepLM, exam: Exam, after: Sequence[int] = ASKED_AFTER, passes: int = 1, *, progress: bool = False
+    model: SleepLM, exam: Exam, after: Sequence[int], passes: int = 1, *, progress: bool = False
 ) -> Answers:
     """Sleep on one document after another; at each checkpoint ask about all that were read, each question alone."""
     correct = np.zeros((len(exam.context), len(after), exam.questions.shape[1]), dtype=np.uint8)
@@ -98,7 +99,7 @@ def read_through(
     )
 
 
-def look_up(model: SleepLM, exam: Exam, after: Sequence[int] = ASKED_AFTER, *, progress: bool = False) -> Answers:
+def look_up(model: SleepLM, exam: Exam, after: Sequence[int], *, progress: bool = False) -> Answers:
     """Keep every document; for a question find the likeliest one with BM25 and read it, then the question.
 
     BM25 is that of the library bm25s, with its usual constants (Lucene's form, k1 = 1.5, b = .75); terms are tokens.
@@ -141,6 +142,7 @@ def stream(
     seeds: Sequence[int],
     *,
     n: int = 20,
+    after: Sequence[int] | None = None,
     passes: int = 1,
     archive: bool = False,
     folder: str | Path | None = None,
@@ -150,7 +152,8 @@ def stream(
 
     Args:
         name, seeds: checkpoints trained on needles in windows of 64 tokens, the length of a document.
-        n: streams of 200 documents for each seed; exam s goes to the model of seed s, whatever its name.
+        after: documents after which is asked, ascending, by default `ASKED_AFTER`; the last is how many there are.
+        n: streams for each seed; exam s goes to the model of seed s, whatever its name.
         passes: N for every document.
         archive: keep the documents and look them up, instead of reading each once; then it is the reader's weights
             alone that the checkpoint gives.
@@ -160,29 +163,29 @@ def stream(
 
     Raises ValueError, in a sentence, for a model of another task.
     """
+    after = ASKED_AFTER if after is None else after
+    reader = {"checkpoint": name, "archive": archive, "passes": passes}
     rows: list[dict[str, object]] = []
     means: list[NDArray[np.float64]] = []
     for seed in seeds:
         model, card = load(name, seed, folder)
-        task = task_of(card)
-        if not isinstance(task, Needle) or task.window != LENGTH:
-            raise ValueError(f"{name} was trained on {task!r}; documents need needles in windows of {LENGTH} tokens.")
-        exam = exam_of(n, seed, DOCUMENTS, LENGTH)
+        if (window := needle_task(card).window) != LENGTH:
+            raise ValueError(f"{name} reads windows of {window}; documents need needles in windows of {LENGTH} tokens.")
+        exam = exam_of(n, seed, after[-1], LENGTH)
         read = look_up if archive else partial(read_through, passes=passes)
-        answers = read(model, exam, progress=progress)
-        reader = {"checkpoint": name, "weights": card["sha256"][:12], "archive": archive, "passes": passes}
+        answers = read(model, exam, after, progress=progress)
         costs = {key: value for key, value in vars(answers).items() if key.startswith(("flops", "seconds"))}
         cells = by_age(answers)
         for age, cell in cells.items():
             right = share_right(cell)._asdict()
             told = {"age": age, "n": n, "asked": cell.size, "accuracy": right.pop("value"), **right}
-            rows.append({**reader, "seed": str(seed), **told, **costs})
+            rows.append({**reader, "seed": str(seed), "weights": card["sha256"][:12], **told, **costs})
         means.append(np.stack([cell.mean(axis=1) for cell in cells.values()], axis=1))
     if len(seeds) > 1:
         ends = np.clip(np.stack(over_seeds(means)), 0, 1)
         for age, (value, low, high) in zip(cells, ends.T, strict=True):
             told = {"age": age, "n": n * len(seeds), "accuracy": value, "low": low, "high": high}
-            rows.append({**reader, "weights": "", "seed": "all", **told})
+            rows.append({**reader, "seed": "all", **told})
     return pd.DataFrame(rows)
 
 

@@ -22,9 +22,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     needle_models.save(tmp_path / "checkpoints", "lmm")
     needle_models.save(tmp_path / "checkpoints", "window", (0,))
     monkeypatch.setenv("LABKIT_DATA", str(tmp_path))
-    monkeypatch.setattr(stream, "DOCUMENTS", 6)
-    monkeypatch.setattr(stream.read_through, "__defaults__", ((2, 6), 1))
-    monkeypatch.setattr(stream.look_up, "__defaults__", ((2, 6),))
+    monkeypatch.setattr(stream, "ASKED_AFTER", (2, 6))
     return tmp_path
 
 
@@ -53,7 +51,7 @@ def test_a_long_run_of_some_tokens(data: Path, monkeypatch: pytest.MonkeyPatch) 
     assert told.exit_code == 2 and "16 facts take 1024 tokens, so the first mark must not come" in told.stderr
     from labkit import long_run
 
-    monkeypatch.setitem(long_run.long_run.__kwdefaults__, "marks", (0.6, 1.0))
+    monkeypatch.setattr(long_run, "MARKS", (0.6, 1.0))
     told = run("long-run lmm --tokens 2000 --seed 1 --quiet")
     assert told.exit_code == 0 and "tokens_per_second" in told.stdout
     assert pd.read_csv(data / "results" / "lmm-long-run.csv")["tokens"].tolist() == [1200, 2000]

@@ -57,13 +57,10 @@ def test_an_archive_finds_the_document_and_reads_it_again(tmp_path: Path, monkey
     assert answers.correct[0, 1, 7] == int(one[0, -1].argmax() == exam.answers[0, 7])
 
 
-def test_rows_are_of_seeds_and_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_of_seeds_and_of_all(tmp_path: Path) -> None:
     folder = needle_models.save(tmp_path, "window")
     for archive in (False, True):
-        monkeypatch.setattr(stream, "DOCUMENTS", 12)
-        monkeypatch.setattr(stream.read_through, "__defaults__", ((4, 12), 1))
-        monkeypatch.setattr(stream.look_up, "__defaults__", ((4, 12),))
-        rows = stream.stream("window", (0, 1), n=2, archive=archive, folder=folder)
+        rows = stream.stream("window", (0, 1), n=2, after=(4, 12), archive=archive, folder=folder)
         assert set(rows["seed"]) == {"0", "1", "all"} and set(rows["age"]) == {"1", "2 to 3", "4 to 7", "8 to 15"}
         newest = rows[rows["age"] == "1"].set_index("seed")["accuracy"]
         assert newest["all"] == pytest.approx((newest["0"] + newest["1"]) / 2)

@@ -8,6 +8,7 @@ import pandas as pd
 from labkit import haystack
 from labkit.explore import style
 from labkit.explore.panel import Panel, choice, slider
+from labkit.explore.results import SYMBOLS
 from labkit.files import data_dir
 from labkit.tasks.needle import HAYS
 
@@ -24,7 +25,6 @@ MODELS = {
     "needle-sliding": "sliding window",
     "needle-cache": "full cache",
 }
-SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "cross", "pentagon")
 COLOURS = (*style.CYCLE, style.GREY)
 
 
@@ -40,10 +40,10 @@ def stored_lengths() -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def pooled(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows over all seeds, and those of the one seed where a model has only one."""
-    several = set(rows.loc[rows["seed"] == "all", "checkpoint"])
-    return rows[(rows["seed"] == "all") | ~rows["checkpoint"].isin(several)]
+def pooled(rows: pd.DataFrame, by: str = "checkpoint") -> pd.DataFrame:
+    """The rows over all seeds, and those of the one seed where a model (or another value of `by`) has only one."""
+    several = set(rows.loc[rows["seed"] == "all", by])
+    return rows[(rows["seed"] == "all") | ~rows[by].isin(several)]
 
 
 def by_length(rows: pd.DataFrame | None = None) -> Panel:
@@ -117,8 +117,7 @@ def by_age(rows: pd.DataFrame | None = None) -> Panel:
     """Recall of a stream of documents against how many documents ago the fact was read, with 95% intervals."""
     rows = stored_streams() if rows is None else rows
     rows = rows.assign(reader=[f"{c}/{a}" for c, a in zip(rows["checkpoint"], rows["archive"], strict=True)])
-    several = set(rows.loc[rows["seed"] == "all", "reader"])
-    shown = rows[(rows["seed"] == "all") | ~rows["reader"].isin(several)]
+    shown = pooled(rows, by="reader")
     shown = shown[~shown["age"].str.startswith("document")]
     ages = list(dict.fromkeys(shown["age"]))
     fig = style.figure(
@@ -127,7 +126,7 @@ def by_age(rows: pd.DataFrame | None = None) -> Panel:
     )  # fmt: skip
     fig.update_xaxes(tickvals=list(range(len(ages))), ticktext=ages)
     newest = []
-    for i, (reader, part) in enumerate(shown.groupby("reader", sort=False)):
+    for i, (_, part) in enumerate(shown.groupby("reader", sort=False)):
         own = part.set_index("age").loc[ages]
         archive = bool(own["archive"].iloc[0])
         told = "BM25 and a window" if archive else MODELS[own["checkpoint"].iloc[0]]
@@ -135,7 +134,6 @@ def by_age(rows: pd.DataFrame | None = None) -> Panel:
         style.band(fig, told, range(len(ages)), own["low"], own["high"], colour=colour)
         style.line(fig, told, range(len(ages)), own["accuracy"], colour=colour, marker_symbol=SYMBOLS[i % len(SYMBOLS)])
         newest.append(f"{told} {own['accuracy'].iloc[0]:.2f} and {own['accuracy'].iloc[-1]:.2f}")
-        del reader
     told = f"Right answers about the newest document, and about those {ages[-1]} back: {', '.join(newest)}."
     return Panel(
         "stream-by-age", lambda: told, controls=[], figures=[fig],

@@ -13,14 +13,15 @@ import plotly.graph_objects as go
 import torch
 from torch import Tensor, nn
 
-from labkit.checkpoints import load, task_of
+from labkit.checkpoints import load
 from labkit.explore import style
 from labkit.explore.mind import ask, fall_asleep
 from labkit.explore.panel import Panel, choice, note
 from labkit.explore.panes import axes, panes, stack
+from labkit.explore.sleeper import absent
+from labkit.haystack import needle_task
 from labkit.memory import NeuralMemory
 from labkit.models import SleepLM
-from labkit.recipes import list_recipes
 from labkit.tasks import Needle
 
 __all__ = ["EXAMPLE", "explore", "pushes"]
@@ -76,12 +77,8 @@ def explore(checkpoint: str = "titans-lmm", seed: int = 0) -> Panel | W.HTML:
     try:
         model, card = load(checkpoint, seed)
     except FileNotFoundError as missing:
-        remedy = f" Train it: labkit train {checkpoint} --seed {seed}." if checkpoint in list_recipes() else ""
-        return note(f"<b>Nothing to explore here.</b> {html.escape(str(missing))}{remedy}")
-    task = task_of(card)
-    if not isinstance(task, Needle):
-        raise ValueError(f"{checkpoint} was trained on {task!r}; needles can be asked only of models trained on them.")
-    return _panel(model.eval(), task, f"{checkpoint}, seed {seed}")
+        return absent(checkpoint, seed, missing)
+    return _panel(model.eval(), needle_task(card), f"{checkpoint}, seed {seed}")
 
 
 def _panel(model: SleepLM, task: Needle, name: str) -> Panel:

@@ -163,6 +163,11 @@ def explore(checkpoint: str, seed: int = 0, rivals: tuple[str, ...] = ()) -> Pan
     try:
         sleeper = Sleeper.load(checkpoint, seed)
     except FileNotFoundError as missing:
-        remedy = f" Train it: labkit train {checkpoint} --seed {seed}." if checkpoint in list_recipes() else ""
-        return note(f"<b>Nothing to explore here.</b> {html.escape(str(missing))}{remedy}")
+        return absent(checkpoint, seed, missing)
     return Explorer(sleeper, rivals)
+
+
+def absent(checkpoint: str, seed: int, missing: FileNotFoundError) -> W.HTML:
+    """What stands where an explorer would be, if its checkpoint were there: a note that says how it is trained."""
+    remedy = f" Train it: labkit train {checkpoint} --seed {seed}." if checkpoint in list_recipes() else ""
+    return note(f"<b>Nothing to explore here.</b> {html.escape(str(missing))}{remedy}")

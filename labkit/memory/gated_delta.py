@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labkit.kernels import gated_delta_rule
-from labkit.memory.association import associate
 
 CHUNK = 16  # tokens; trains fastest on CPUs: windows of 32 and 64 took 1.2 and 1.3 times as long in one chunk
 
@@ -42,10 +41,6 @@ class GatedDelta(nn.Module):
             self.gates.bias[heads:] = 0.0
             self.taps.uniform_(-0.5, 0.5)
             self.taps[-1] += 1.0  # the token itself comes first; its neighbours are learned
-
-    def associate(self) -> None:
-        """Let keys begin as `labkit.memory.association.associate` has it."""
-        associate(self.query, self.key, self.taps)
 
     def init_state(self, batch_size: int) -> tuple[Tensor, Tensor]:
         """An empty memory ``[B, H, K, V]`` and an empty convolution tail ``[B, conv - 1, channels]``."""

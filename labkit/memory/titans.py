@@ -51,7 +51,7 @@ class NeuralMemory(nn.Module):
     ``η = sigmoid(x w_η + b_η)``, forgetting ``α = sigmoid(x w_α + b_α)``, step
     ``θ = (1 - η) max_step sigmoid(x w_θ + b_θ)``. M by `labkit.kernels.neural_memory`; what is read is normalised per
     head, gated by ``SiLU(x W_g)`` and projected back. M begins at learned weights, S at zero. Untrained, M answers zero
-    (its last layer is zero), and `associate` says what keys begin with.
+    (its last layer is zero), and `labkit.memory.associate` says what keys begin with.
 
     Args:
         dim: width of the input; a head has ``dim // heads`` channels.
@@ -120,10 +120,6 @@ class NeuralMemory(nn.Module):
                 self.gates.bias[i * heads : (i + 1) * heads] = bias
             self.taps.uniform_(-0.5, 0.5)
             self.taps[-1] += 1.0  # the token itself comes first; its neighbours are learned
-        self.associate()
-
-    def associate(self) -> None:
-        """Let keys begin as `labkit.memory.association.associate` has it."""
         associate(self.query, self.key, self.taps)
 
     def init_state(self, batch_size: int) -> MemoryState:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from labkit.memory import GatedDelta, NeuralMemory
+from labkit.memory import GatedDelta, NeuralMemory, associate
 from labkit.models.config import TITANS, SleepConfig
 from labkit.models.layers import Attention, SwiGLU
 from labkit.models.state import Memories, SleepState
@@ -94,7 +94,7 @@ class SleepLM(nn.Module):
         self.apply(_initialise)
         for module in self.modules():
             if isinstance(module, NeuralMemory) or (isinstance(module, GatedDelta) and config.associative):
-                module.associate()
+                associate(module.query, module.key, module.taps)  # once more: all layers were drawn anew
 
     # ---------------------------------------------------------------- the face every model of the lab has
 
