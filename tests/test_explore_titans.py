@@ -99,7 +99,7 @@ def test_the_drawn_flows_are_those_of_the_code() -> None:
         arrows = {(start, end) for start, end, _, _ in flow.arrows}
         assert {box for arrow in arrows for box in arrow} == set(flow.boxes)
         mixer = Titans(name.lower(), needle_models.config(name.lower()))
-        assert ("att" in flow.boxes) == hasattr(mixer, "attention")
+        assert ("att" in flow.boxes) == ("p" in flow.boxes) == hasattr(mixer, "attention")
         assert ("gate" in flow.boxes) == hasattr(mixer, "attended_norm")
         writers = {start for start, end in arrows if end == "M"}
         assert writers == ({"att"} if name == "MAC" else {"x"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
@@ -54,7 +55,7 @@ ARCHITECTURES: dict[str, Flow] = {
         },
         (
             ("x", "h", "q", ""),
-            ("M", "h", "as before the segment", "read"),
+            ("M", "h", "before", "read"),
             ("h", "att", "h", ""),
             ("x", "att", "x", ""),
             ("p", "att", "", ""),
@@ -69,13 +70,14 @@ ARCHITECTURES: dict[str, Flow] = {
     "MAG": Flow(
         "Memory as gate",
         {
-            "x": _IN, "M": _STATE, "read": ("read M(q)", 3.0, 0.75), "att": ("attend, sliding", 2.0, -0.6),
-            "gate": ("gate", 3.7, 0.0), "o": ("output", 4.6, 0.0),
+            "x": _IN, "M": _STATE, "read": ("read M(q)", 2.8, 0.9), "att": ("attend, sliding", 2.0, -0.5),
+            "p": ("persistent p", 0.4, -0.9), "gate": ("gate", 3.9, 0.0), "o": ("output", 4.8, 0.0),
         },
         (
             ("x", "M", "write k, v", "write"),
             ("M", "read", "", "read"),
             ("x", "att", "x", ""),
+            ("p", "att", "", ""),
             ("read", "gate", "M(x)", ""),
             ("att", "gate", "y", ""),
             ("gate", "o", "", ""),
@@ -87,13 +89,14 @@ ARCHITECTURES: dict[str, Flow] = {
         "Memory as layer",
         {
             "x": _IN, "M": _STATE, "read": ("read M(q)", 2.0, 0.0), "att": ("attend, sliding", 3.4, 0.0),
-            "o": ("output", 4.7, 0.0),
+            "p": ("persistent p", 2.2, -0.75), "o": ("output", 4.7, 0.0),
         },
         (
             ("x", "M", "write k, v", "write"),
             ("x", "read", "q", ""),
             ("M", "read", "after the write", "read"),
             ("read", "att", "", ""),
+            ("p", "att", "", ""),
             ("att", "o", "", ""),
         ),
         "The memory first, attention over what it gave second: attention sees the text only through the memory.",
@@ -147,7 +150,9 @@ def _arrows(flow: Flow) -> list[dict[str, object]]:
         drawn.append(
             {
                 "x": x1, "y": y1, "ax": x0, "ay": y0, "axref": "x", "ayref": "y", "text": "", "showarrow": True,
-                "arrowhead": 2, "arrowwidth": 2, "arrowcolor": _COLOURS[kind], "standoff": 34, "startstandoff": 20,
+                "arrowhead": 2, "arrowwidth": 2, "arrowcolor": _COLOURS[kind],
+                "standoff": _clear(flow.boxes[end], x1 - x0, y1 - y0) + 3,
+                "startstandoff": _clear(flow.boxes[start], x1 - x0, y1 - y0),
             }
         )  # fmt: skip
         if words:
@@ -158,3 +163,11 @@ def _arrows(flow: Flow) -> list[dict[str, object]]:
                 }
             )  # fmt: skip
     return drawn
+
+
+def _clear(box: Box, across: float, up: float) -> float:
+    """Pixels from the middle of a box to its edge, in the direction of an arrow; a letter is some 8 wide."""
+    x, y = abs(across) * 123, abs(up) * 78  # pixels of one unit in a figure of this size
+    length = math.hypot(x, y)
+    edges = [half * length / way for half, way in ((4 * len(box[0]) + 8, x), (15.0, y)) if way]
+    return min(edges)
