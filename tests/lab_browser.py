@@ -96,9 +96,12 @@ class Lab:
         shutil.rmtree(self.root, ignore_errors=True)
 
     @contextmanager
-    def open(self, name: str, width: int = 1400, height: int = 1000) -> Iterator[LabPage]:
-        """Open the copied notebook `name` in a page of its own and wait until its kernel is idle."""
+    def open(self, name: str, width: int = 1400, height: int = 1000, first: str = "") -> Iterator[LabPage]:
+        """Open the copied notebook `name` in a page of its own, which runs the script `first` before all others, and
+        wait until its kernel is idle.
+        """
         context = self._browser.new_context(viewport={"width": width, "height": height})
+        context.add_init_script(first)
         try:
             page = LabPage(context.new_page())
             # A workspace of its own: two pages of one workspace would fight over the open tabs.

@@ -11,7 +11,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from lab_browser import Lab
-from lab_page import LabPage
+from lab_page import LATE, LabPage
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -117,6 +117,15 @@ def test_an_error_in_a_callback_is_seen(lab: Lab) -> None:
         page.run_all()
         page.click("Fail")
         assert any("RuntimeError: planted" in problem for problem in page.problems())
+
+
+def test_figures_whose_code_comes_late_move_all_the_same(lab: Lab) -> None:
+    hurry = "const { timeout } = AbortSignal; AbortSignal.timeout = ms => timeout.call(AbortSignal, Math.min(ms, 1))"
+    with lab.open("waves.ipynb", first=hurry) as page:
+        page.run_all()
+        page.press("waves", "ArrowRight", moves=3, figures=["wave", "grid"])
+        assert page.figure("wave")["title"] == "wave 4" and page.figure("grid")["traces"][0]["z"][6] == 8
+        assert LATE in page.console and page.problems() == []
 
 
 def test_an_error_in_a_cell_fails_the_run(lab: Lab) -> None:

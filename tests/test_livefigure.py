@@ -71,4 +71,4 @@ def test_the_code_travels_once(figure: LiveFigure) -> None:
     assert figure.model_id != other.model_id
     assert livefigure._library() is livefigure._library()
     assert len(livefigure._library().code) > 1_000_000
-    assert max(len(str(figure.get_state("_esm"))), len(str(other.get_state("_esm")))) < 6_000
+    assert max(len(str(figure.get_state("_esm"))), len(str(other.get_state("_esm")))) < 7_000

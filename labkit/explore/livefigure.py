@@ -3,8 +3,8 @@
 plotly's own figure has habits that hurt a notebook full of sliders:
 
 - Every figure brings its own 5 MB of code, and if the browser has not taken it in within two seconds (a slow computer,
-  several figures at once), the figure is drawn but never moves again. Here the code travels once for all figures, and
-  a figure waits for it as long as it takes.
+  several figures at once), anywidget drops all that is sent later: the figure is drawn but never moves again. Here the
+  code travels once for all figures, a figure waits for it as long as it takes, and hears what is sent in any case.
 - After every redraw the browser sends back what it filled in, and plotly trips over arrays in it (a ValueError in the
   kernel). Here that is not sent.
 - Every change draws the whole figure anew. Here a batch update that only moves points draws the points alone.
@@ -91,7 +91,17 @@ class LiveFigure(go.FigureWidget):
       const done = Plotly.animate(el, {{ data, traces: data.map((_, i) => i) }}, now);
       await Promise.race([done, later(500)]);  // it never settles if the figure is drawn anew meanwhile
     }};
+    // A model whose code came late is given nothing any more (anywidget 0.11 waits two seconds). Its handler of
+    // messages, as ipywidgets made it, needs no code of ours, and takes the place of the one that waits.
+    const listen = model => {{
+      model.on("change:_listening", own => {{
+        const plain = Object.getPrototypeOf(Object.getPrototypeOf(own))._handle_comm_msg;
+        own.comm?.on_msg(plain.bind(own));
+      }});
+      model.set("_listening", true);
+    }};
     export default {{ async render({{ model, el, ...rest }}) {{
+      listen(model);
       while (!globalThis["{_SHARED}"]) await later(50);
       const {{ made, Plotly }} = await globalThis["{_SHARED}"];
       // Not sent: all that plotly filled in by itself, which comes after other changes and serves nobody here.
