@@ -60,6 +60,18 @@ def test_an_ablated_gate_is_zero(without: str, monkeypatch: pytest.MonkeyPatch) 
     assert all(bool((gate == 0).all()) == (name == without) for name, gate in gates.items())
 
 
+def test_a_token_can_be_left_unwritten_altogether() -> None:
+    torch.manual_seed(2)
+    memory = NeuralMemory(16, heads=2, forgetting=False)
+    before, x = memory.init_state(1), torch.randn(1, 30, 16)
+    assert memory.rates(x)[0].min() > 0  # untrained, it writes all
+    with torch.no_grad():
+        memory.gates.bias[:2] = -20.0
+    assert (memory.rates(x)[0] == 0).all()
+    _, after = memory(x, before)
+    assert all(torch.equal(a, b) for a, b in zip(before.weights, after.weights, strict=True))
+
+
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [

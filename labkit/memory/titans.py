@@ -19,6 +19,10 @@ __all__ = ["MemoryState", "NeuralMemory"]
 MOST_LAYERS = 4
 GAIN = 1.7  # makes up for what SiLU takes from small inputs, so that deep memories do not begin near zero
 
+# Of the step's sigmoid, beyond 0 and 1. A plain sigmoid is never 0, and over thousands of tokens that do not matter
+# small writes add up: a memory trained on 1,024 tokens loses at 16,384 what it knew (data/LOG.md).
+STRETCH = 0.1
+
 
 @dataclass(frozen=True, eq=False)
 class MemoryState:
@@ -49,7 +53,8 @@ class NeuralMemory(nn.Module):
 
     ``q, k, v = SiLU(conv(x W))``, q and k of unit length per head. One number per token and head: momentum
     ``η = sigmoid(x w_η + b_η)``, forgetting ``α = sigmoid(x w_α + b_α)``, step
-    ``θ = (1 - η) max_step sigmoid(x w_θ + b_θ)``. M by `labkit.kernels.neural_memory`; what is read is normalised per
+    ``θ = (1 - η) max_step clip(1.2 sigmoid(x w_θ + b_θ) - .1, 0, 1)``: a sigmoid stretched beyond its ends and cut off
+    there (arXiv 1712.01312, equation 10), so that a token can be left unwritten altogether. M by `labkit.kernels.neural_memory`; what is read is normalised per
     head, gated by ``SiLU(x W_g)`` and projected back. M begins at learned weights, S at zero. Untrained, M answers zero
     (its last layer is zero), and `labkit.memory.associate` says what keys begin with.
 
@@ -114,7 +119,7 @@ class NeuralMemory(nn.Module):
             for i, (rows, columns) in enumerate(itertools.pairwise(sides))
         )
         with torch.no_grad():
-            # untrained: η = .5, and steps of .13 max_step. What is written slowly must be forgotten slowly: else all
+            # untrained: η = .5, and steps of .11 max_step. What is written slowly must be forgotten slowly: else all
             # layers of a deep memory decay to zero together, where every gradient is zero and stays so.
             for i, bias in enumerate((-1.0, 0.0, -7.0 - math.log(pushes))):
                 self.gates.bias[i * heads : (i + 1) * heads] = bias
@@ -156,7 +161,8 @@ class NeuralMemory(nn.Module):
         """Step θ, momentum η and forgetting α ``[B, T, H]`` of tokens ``x [B, T, dim]``."""
         step, momentum, forget = self.gates(x).chunk(3, dim=-1)
         momentum = torch.sigmoid(momentum) if self.momentum else torch.zeros_like(momentum)
-        step = (1 - momentum) * self.max_step * torch.sigmoid(step)  # a token moves M by as much whatever η is
+        share = ((1 + 2 * STRETCH) * torch.sigmoid(step) - STRETCH).clamp(0.0, 1.0)
+        step = (1 - momentum) * self.max_step * share  # a token moves M by as much whatever η is
         return step, momentum, torch.sigmoid(forget) if self.forgetting else torch.zeros_like(forget)
 
     def recall(self, x: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
