@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from labkit.checkpoints import load
-from labkit.explore import chunks, dataflow, divergence, haystacks, needles, surprise
+from labkit.explore import chunks, dataflow, divergence, haystacks, needles, surprise, titans_ablations
 from labkit.explore.surprise import Knobs, read_text
 from labkit.kernels.titans import recurrent_neural_memory
 from labkit.models.titans import Titans
@@ -178,3 +178,13 @@ def test_stored_ages_are_drawn_with_the_archive(tmp_path: Path, monkeypatch: pyt
     panel = haystacks.by_age()
     lines = {trace.name: list(trace.y) for trace in panel.figures["stream-by-age"].data if trace.fill != "toself"}
     assert lines == {"MAC": pytest.approx([0.4, 0.4]), "BM25 and a window": pytest.approx([1.0, 1.0])}
+
+
+def test_ablations_are_drawn_beside_the_paper_s() -> None:
+    rows = pd.concat([rows_of("ablation-lmm", ("all",), 0.9), rows_of("ablation-mac-input", ("all",), 0.3)])
+    panel = titans_ablations.ablations(rows)
+    here, paper = panel.figures["titans-ablations"].data
+    assert list(here.x) == pytest.approx([0.9, 0.3]) and list(here.y) == [1, 0]
+    assert list(here.error_x.array) == pytest.approx([0.1, 0.1])
+    assert list(paper.x) == [27.01] and list(paper.y) == [1]  # the paper has no figure for the order of writing
+    assert "LMM, whole 0.90, writes its input 0.30" in panel.sentence

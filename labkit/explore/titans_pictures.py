@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import ipywidgets as W
 
-from labkit.explore import chunks, dataflow, divergence, haystacks, needles, surprise
+from labkit.explore import chunks, dataflow, divergence, haystacks, needles, surprise, titans_ablations
 from labkit.explore.panel import Panel
 
 __all__ = ["TITANS"]
@@ -56,5 +56,10 @@ TITANS: dict[str, tuple[Callable[[], Panel], str]] = {
         haystacks.by_age,
         "Share of right answers about a document against how many documents were read since, one line with its "
         "interval for each memory, and one for an archive with look-ups.",
+    ),
+    "titans-ablations": (
+        titans_ablations.ablations,
+        "Two rows of dots beside the names of what was left out. Left, the share of needles found, with intervals; "
+        "right, the perplexity that the paper gives for the same omission.",
     ),
 }

@@ -54,9 +54,10 @@ class NeuralMemory(nn.Module):
     ``q, k, v = SiLU(conv(x W))``, q and k of unit length per head. One number per token and head: momentum
     ``η = sigmoid(x w_η + b_η)``, forgetting ``α = sigmoid(x w_α + b_α)``, step
     ``θ = (1 - η) max_step clip(1.2 sigmoid(x w_θ + b_θ) - .1, 0, 1)``: a sigmoid stretched beyond its ends and cut off
-    there (arXiv 1712.01312, equation 10), so that a token can be left unwritten altogether. M by `labkit.kernels.neural_memory`; what is read is normalised per
-    head, gated by ``SiLU(x W_g)`` and projected back. M begins at learned weights, S at zero. Untrained, M answers zero
-    (its last layer is zero), and `labkit.memory.associate` says what keys begin with.
+    there (arXiv 1712.01312, equation 10), so that a token can be left unwritten altogether. M by
+    `labkit.kernels.neural_memory`; what is read is normalised per head, gated by ``SiLU(x W_g)`` and projected back. M
+    begins at learned weights, S at zero. Untrained, M answers zero (its last layer is zero), and
+    `labkit.memory.associate` says what keys begin with.
 
     Args:
         dim: width of the input; a head has ``dim // heads`` channels.

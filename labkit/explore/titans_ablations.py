@@ -1,0 +1,98 @@
+"""What each part of Titans is worth: trained without it, on needles, beside the ranking of the paper's table 5."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from labkit import haystack
+from labkit.explore import style
+from labkit.explore.haystacks import pooled
+from labkit.explore.panel import Panel, choice
+from labkit.explore.panes import axes, panes, stack
+from labkit.files import data_dir
+from labkit.tasks.needle import HAYS
+
+__all__ = ["PARTS", "PERPLEXITY", "ablations", "stored_ablations"]
+
+#: recipes, from the whole memory down, and what they are called
+PARTS = {
+    "ablation-lmm": "LMM, whole",
+    "ablation-no-forgetting": "... no forgetting",
+    "ablation-no-momentum": "... no momentum",
+    "ablation-no-conv": "... no convolution",
+    "ablation-linear": "... linear memory",
+    "ablation-mac": "MAC, whole",
+    "ablation-mac-no-persistent": "... no persistent tokens",
+    "ablation-mac-input": "... writes its input",
+}
+
+#: perplexity of language models of 400 million weights (arXiv 2501.00663, table 5). There persistent tokens are taken
+#: from LMM, and the order of writing is no ablation.
+PERPLEXITY = {
+    "ablation-lmm": 27.01,
+    "ablation-no-forgetting": 29.04,
+    "ablation-no-momentum": 28.98,
+    "ablation-no-conv": 28.73,
+    "ablation-linear": 28.49,
+    "ablation-mac": 26.67,
+    "ablation-mac-no-persistent": 27.63,
+}
+
+
+def stored_ablations() -> pd.DataFrame:
+    """The rows of all recipes in `PARTS` that `labkit haystack` was run for.
+
+    Raises FileNotFoundError where there are none.
+    """
+    paths = [data_dir() / "results" / f"{name}-haystack.csv" for name in PARTS]
+    tables = [haystack.read(path) for path in paths if path.is_file()]
+    if not tables:
+        raise FileNotFoundError("No ablation was measured yet; `labkit haystack ablation-lmm` makes the first rows.")
+    return pd.concat(tables, ignore_index=True)
+
+
+def ablations(rows: pd.DataFrame | None = None) -> Panel:
+    """Recall of the whole and of what lacks a part, at a length and for a needle of choice, beside the paper's."""
+    rows = stored_ablations() if rows is None else rows
+    shown, trained = pooled(rows), int(rows["trained"].max())
+    names = [name for name in PARTS if name in set(shown["checkpoint"])]
+    kinds = [variant for variant in HAYS if variant in set(shown["variant"])]
+    lengths = sorted(int(length) for length in shown["length"].unique())
+    variant, length = choice("needle", kinds, kinds[0]), choice("haystack (tokens)", lengths, lengths[-1])
+    titles = ["Recall of one needle, here", "Perplexity in the paper (lower is better)"]
+    fig = panes("titans-ablations", titles, height=420, gap=0.04, margin_l=190)
+    place = np.arange(len(names))[::-1]
+    dots = {"mode": "markers", "marker_size": 10, "showlegend": False}
+    bars = {"type": "data", "symmetric": False, "thickness": 2}
+    here = stack(fig, (1, 1), go.Scatter(x=[0], y=[0], marker_color=style.ROLES["model"], **dots))
+    told = [(at, PERPLEXITY[name]) for at, name in zip(place, names, strict=True) if name in PERPLEXITY]
+    paper = {"x": [ppl for _, ppl in told], "y": [at for at, _ in told], "marker_symbol": "diamond"}
+    stack(fig, (1, 2), go.Scatter(**paper, marker_color=style.ROLES["rival"], **dots))
+    span = (-0.6, len(names) - 0.4)
+    named = {"tickvals": place, "ticktext": [PARTS[name] for name in names]}
+    axes(fig, (1, 1), x="right answers (share), 95% interval", y="", x_range=(-0.03, 1.05), y_range=span, **named)
+    axes(fig, (1, 2), x="perplexity", y="", x_range=(26, 29.5), y_range=span, tickvals=place, showticklabels=False)
+
+    def show() -> str:
+        part = shown[(shown["variant"] == variant.value) & (shown["length"] == length.value)].set_index("checkpoint")
+        own = part.reindex(names)
+        with fig.batch_update():
+            here.x, here.y = style.column(own["accuracy"]), style.column(place)
+            here.error_x = {
+                **bars, "array": own["high"] - own["accuracy"], "arrayminus": own["accuracy"] - own["low"]
+            }  # fmt: skip
+        ranked = own["accuracy"].dropna().sort_values(ascending=False)
+        order = ", ".join(f"{PARTS[name].removeprefix('... ')} {value:.2f}" for name, value in ranked.items())
+        return (
+            f"{variant.value}, {length.value:,} tokens, trained on up to {trained}: {order}. The paper measures "
+            "another thing, language models; what can be compared is the order of the parts."
+        )
+
+    files = ", ".join(f"{name}-haystack.csv" for name in names)
+    return Panel(
+        "titans-ablations", show, controls=[variant, length], figures=[fig],
+        source=f"Stored in data/results: {files}; made by `labkit haystack <name>` over all seeds, on held-out "
+        "haystacks. Right: arXiv 2501.00663, table 5.",
+    )  # fmt: skip
