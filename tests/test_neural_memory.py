@@ -66,10 +66,12 @@ def test_a_token_can_be_left_unwritten_altogether() -> None:
     before, x = memory.init_state(1), torch.randn(1, 30, 16)
     assert memory.rates(x)[0].min() > 0  # untrained, it writes all
     with torch.no_grad():
-        memory.gates.bias[:2] = -20.0
+        memory.gates.bias[:2] = -10.0
     assert (memory.rates(x)[0] == 0).all()
     _, after = memory(x, before)
     assert all(torch.equal(a, b) for a, b in zip(before.weights, after.weights, strict=True))
+    memory(x)[0].sum().backward()
+    assert memory.gates.bias.grad is not None and (memory.gates.bias.grad[:2] != 0).all()  # and it may change its mind
 
 
 @pytest.mark.parametrize(

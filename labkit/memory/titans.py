@@ -54,10 +54,10 @@ class NeuralMemory(nn.Module):
     ``q, k, v = SiLU(conv(x W))``, q and k of unit length per head. One number per token and head: momentum
     ``η = sigmoid(x w_η + b_η)``, forgetting ``α = sigmoid(x w_α + b_α)``, step
     ``θ = (1 - η) max_step clip(1.2 sigmoid(x w_θ + b_θ) - .1, 0, 1)``: a sigmoid stretched beyond its ends and cut off
-    there (arXiv 1712.01312, equation 10), so that a token can be left unwritten altogether. M by
-    `labkit.kernels.neural_memory`; what is read is normalised per head, gated by ``SiLU(x W_g)`` and projected back. M
-    begins at learned weights, S at zero. Untrained, M answers zero (its last layer is zero), and
-    `labkit.memory.associate` says what keys begin with.
+    there (arXiv 1712.01312, equation 10), so that a token can be left unwritten altogether; its gradient is that of the
+    uncut one, so that it can come back. M by `labkit.kernels.neural_memory`; what is read is normalised per head, gated
+    by ``SiLU(x W_g)`` and projected back. M begins at learned weights, S at zero. Untrained, M answers zero (its last
+    layer is zero), and `labkit.memory.associate` says what keys begin with.
 
     Args:
         dim: width of the input; a head has ``dim // heads`` channels.
@@ -162,7 +162,8 @@ class NeuralMemory(nn.Module):
         """Step θ, momentum η and forgetting α ``[B, T, H]`` of tokens ``x [B, T, dim]``."""
         step, momentum, forget = self.gates(x).chunk(3, dim=-1)
         momentum = torch.sigmoid(momentum) if self.momentum else torch.zeros_like(momentum)
-        share = ((1 + 2 * STRETCH) * torch.sigmoid(step) - STRETCH).clamp(0.0, 1.0)
+        share = (1 + 2 * STRETCH) * torch.sigmoid(step) - STRETCH
+        share = share + (share.clamp(0.0, 1.0) - share).detach()  # what is cut off keeps its gradient, and can return
         step = (1 - momentum) * self.max_step * share  # a token moves M by as much whatever η is
         return step, momentum, torch.sigmoid(forget) if self.forgetting else torch.zeros_like(forget)
 
