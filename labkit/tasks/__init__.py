@@ -11,8 +11,9 @@ from .depo import Depo
 from .mqar import MQAR
 from .needle import Needle
 from .rule110 import Rule110
+from .text import Text
 
-KINDS: dict[str, type[Task]] = {kind.name: kind for kind in (Depo, Rule110, MQAR, Needle)}
+KINDS: dict[str, type[Task]] = {kind.name: kind for kind in (Depo, Rule110, MQAR, Needle, Text)}
 """The kinds that ``make`` and a recipe's [task] table know."""
 
 
@@ -38,4 +39,4 @@ def _nearest(word: object, known: list[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}."
 
 
-__all__ = ["IGNORE", "KINDS", "MQAR", "Batch", "Depo", "Exam", "Needle", "Rule110", "Task", "make"]
+__all__ = ["IGNORE", "KINDS", "MQAR", "Batch", "Depo", "Exam", "Needle", "Rule110", "Task", "Text", "make"]

@@ -6,7 +6,6 @@ import functools
 import re
 import zlib
 from itertools import pairwise
-from pydoc_data import topics
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .base import Batch, Exam, Task, whole
+from .text import paragraphs
 
 WORDS, KEYS, VALUES = 256, 256, 64
 """Ids of haystack words, keys and values. A word's id is a hash of it, so any text can be read; some share one."""
@@ -261,9 +261,8 @@ def _text(hay: str, held_out: bool) -> NDArray[np.int64]:
     """The haystack to cut from, as ids."""
     if hay == "noise":
         return np.array([word_id(word) for word in _NOISE.split()], dtype=np.int64)
-    paragraphs = dict.fromkeys(p for _, text in sorted(topics.topics.items()) for p in text.split("\n\n"))  # each once
-    chosen = [p for p in paragraphs if (zlib.crc32(p.encode()) % 4 == 0) == held_out]
-    return np.array([word_id(word) for p in chosen for word in re.findall(_WORD, p)], dtype=np.int64)
+    words = (word for paragraph in paragraphs(held_out=held_out) for word in re.findall(_WORD, paragraph))
+    return np.fromiter(map(word_id, words), dtype=np.int64)
 
 
 def _different(n: int, count: int, kinds: int, generator: torch.Generator) -> Tensor:
