@@ -70,8 +70,6 @@ def test_a_token_can_be_left_unwritten_altogether() -> None:
     assert (memory.rates(x)[0] == 0).all()
     _, after = memory(x, before)
     assert all(torch.equal(a, b) for a, b in zip(before.weights, after.weights, strict=True))
-    memory(x)[0].sum().backward()
-    assert memory.gates.bias.grad is not None and (memory.gates.bias.grad[:2] != 0).all()  # and it may change its mind
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def _watched(memories: list[NeuralMemory]) -> Iterator[dict[nn.Module, list[Tens
             busy = True
             x, state = given
             surprise = memory(x, state, return_surprise=True)[2]
-            seen[memory].append((memory.rates(x)[0] * surprise)[0].sum(-1))
+            seen[memory].append((memory.rates(x, state)[0] * surprise)[0].sum(-1))
             busy = False
 
     hooks = [memory.register_forward_pre_hook(look) for memory in memories]

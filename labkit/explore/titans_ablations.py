@@ -23,13 +23,14 @@ PARTS = {
     "ablation-no-momentum": "... no momentum",
     "ablation-no-conv": "... no convolution",
     "ablation-linear": "... linear memory",
+    "ablation-deep": "... four layers, not two",
     "ablation-mac": "MAC, whole",
     "ablation-mac-no-persistent": "... no persistent tokens",
     "ablation-mac-input": "... writes its input",
 }
 
 #: perplexity of language models of 400 million weights (arXiv 2501.00663, table 5). There persistent tokens are taken
-#: from LMM, and the order of writing is no ablation.
+#: from LMM; four layers and the order of writing are not in that table.
 PERPLEXITY = {
     "ablation-lmm": 27.01,
     "ablation-no-forgetting": 29.04,

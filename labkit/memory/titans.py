@@ -52,12 +52,12 @@ class NeuralMemory(nn.Module):
     """A memory that every token writes by one step of gradient descent, and reads.
 
     ``q, k, v = SiLU(conv(x W))``, q and k of unit length per head. One number per token and head: momentum
-    ``η = sigmoid(x w_η + b_η)``, forgetting ``α = sigmoid(x w_α + b_α)``, step
-    ``θ = (1 - η) max_step clip(1.2 sigmoid(x w_θ + b_θ) - .1, 0, 1)``: a sigmoid stretched beyond its ends and cut off
-    there (arXiv 1712.01312, equation 10), so that a token can be left unwritten altogether; its gradient is that of the
-    uncut one, so that it can come back. M by `labkit.kernels.neural_memory`; what is read is normalised per head, gated
-    by ``SiLU(x W_g)`` and projected back. M begins at learned weights, S at zero. Untrained, M answers zero (its last
-    layer is zero), and `labkit.memory.associate` says what keys begin with.
+    ``η = sigmoid(conv(x w_η) + b_η)``, forgetting ``α = sigmoid(conv(x w_α) + b_α)``, step
+    ``θ = (1 - η) max_step clip(1.2 sigmoid(conv(x w_θ) + b_θ) - .1, 0, 1)``: a sigmoid stretched beyond its ends and
+    cut off there (arXiv 1712.01312, equation 10), so that a token can be left unwritten altogether. M by
+    `labkit.kernels.neural_memory`; what is read is normalised per head, gated by ``SiLU(x W_g)`` and projected back. M
+    begins at learned weights, S at zero. Untrained, M answers zero (its last layer is zero), and
+    `labkit.memory.associate` says what keys begin with.
 
     Args:
         dim: width of the input; a head has ``dim // heads`` channels.
@@ -112,7 +112,7 @@ class NeuralMemory(nn.Module):
         self.query, self.key, self.value, self.gate, self.out = (nn.Linear(dim, dim, bias=False) for _ in range(5))
         self.gates = nn.Linear(dim, 3 * heads)  # step, momentum, forgetting
         self.norm = nn.RMSNorm(dim // heads, eps=1e-6)
-        self.taps = nn.Parameter(torch.zeros(conv, 3 * dim))
+        self.taps = nn.Parameter(torch.zeros(conv, 3 * dim + 3 * heads))  # of queries, keys, values, gates
         width = dim // heads
         sides = [width, *[expansion * width] * (layers - 1), width]
         self.initial = nn.ParameterList(
@@ -124,7 +124,7 @@ class NeuralMemory(nn.Module):
             # layers of a deep memory decay to zero together, where every gradient is zero and stays so.
             for i, bias in enumerate((-1.0, 0.0, -7.0 - math.log(pushes))):
                 self.gates.bias[i * heads : (i + 1) * heads] = bias
-            self.taps.uniform_(-0.5, 0.5)
+            self.taps[:, : 3 * dim].uniform_(-0.5, 0.5)
             self.taps[-1] += 1.0  # the token itself comes first; its neighbours are learned
         associate(self.query, self.key, self.taps)
 
@@ -146,8 +146,8 @@ class NeuralMemory(nn.Module):
             However a text is split over calls, the same is computed.
         """
         state = self.init_state(x.shape[0]) if state is None else state
-        q, k, v, tail = self._project(x, state.tail)
-        step, momentum, forget = self.rates(x)
+        q, k, v, gates, tail = self._project(x, state.tail)
+        step, momentum, forget = self._rates(gates)
         carried = Carried(list(state.weights), list(state.velocity), list(state.anchor), state.position)
         y, carried, surprise = continue_memory(
             q, k, v, step, momentum, forget, carried, chunk_size=self.chunk_size, limit=self.limit
@@ -158,14 +158,10 @@ class NeuralMemory(nn.Module):
         y = self._finish(y, x)
         return (y, after, surprise) if return_surprise else (y, after)
 
-    def rates(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Step θ, momentum η and forgetting α ``[B, T, H]`` of tokens ``x [B, T, dim]``."""
-        step, momentum, forget = self.gates(x).chunk(3, dim=-1)
-        momentum = torch.sigmoid(momentum) if self.momentum else torch.zeros_like(momentum)
-        share = (1 + 2 * STRETCH) * torch.sigmoid(step) - STRETCH
-        share = share + (share.clamp(0.0, 1.0) - share).detach()  # what is cut off keeps its gradient, and can return
-        step = (1 - momentum) * self.max_step * share  # a token moves M by as much whatever η is
-        return step, momentum, torch.sigmoid(forget) if self.forgetting else torch.zeros_like(forget)
+    def rates(self, x: Tensor, state: MemoryState | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Step θ, momentum η and forgetting α ``[B, T, H]`` of tokens ``x [B, T, dim]`` that follow `state`."""
+        state = self.init_state(x.shape[0]) if state is None else state
+        return self._rates(self._project(x, state.tail)[3])
 
     def recall(self, x: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
         """What a memory with these `weights` answers to ``x [B, T, dim]``, without writing: ``M*(SiLU(x W_Q))``.
@@ -175,14 +171,22 @@ class NeuralMemory(nn.Module):
         q = F.normalize(F.silu(self._heads(self.query(x))), dim=-1, eps=1e-6)
         return self._finish(read_memory(weights, q), x)
 
-    def _project(self, x: Tensor, tail: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Queries, keys and values ``[B, T, H, D]``, and the new tail of the convolution."""
-        weight = torch.cat([self.query.weight, self.key.weight, self.value.weight])
+    def _project(self, x: Tensor, tail: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Queries, keys and values ``[B, T, H, D]``, gates ``[B, T, 3 H]`` before their sigmoids, and the new tail."""
+        weight = torch.cat([self.query.weight, self.key.weight, self.value.weight, self.gates.weight])
         inputs = torch.cat([tail.to(x.dtype), F.linear(x, weight)], dim=1)  # [B, conv - 1 + T, channels]
-        mixed = F.silu(sum(inputs[:, i : i + x.shape[1]] * tap for i, tap in enumerate(self.taps)))
-        q, k, v = map(self._heads, mixed.chunk(3, dim=-1))
+        mixed = sum(inputs[:, i : i + x.shape[1]] * tap for i, tap in enumerate(self.taps))
+        *qkv, gates = mixed.split([*[x.shape[-1]] * 3, self.gates.out_features], dim=-1)
+        q, k, v = (self._heads(F.silu(t)) for t in qkv)
         q, k = (F.normalize(t, dim=-1, eps=1e-6) for t in (q, k))
-        return q, k, v, inputs[:, x.shape[1] :]
+        return q, k, v, gates + self.gates.bias, inputs[:, x.shape[1] :]
+
+    def _rates(self, gates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        step, momentum, forget = gates.chunk(3, dim=-1)
+        momentum = torch.sigmoid(momentum) if self.momentum else torch.zeros_like(momentum)
+        share = ((1 + 2 * STRETCH) * torch.sigmoid(step) - STRETCH).clamp(0.0, 1.0)
+        step = (1 - momentum) * self.max_step * share  # a token moves M by as much whatever η is
+        return step, momentum, torch.sigmoid(forget) if self.forgetting else torch.zeros_like(forget)
 
     def _finish(self, y: Tensor, x: Tensor) -> Tensor:
         """Normalise what was read, gate it by the input, project it back."""
