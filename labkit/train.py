@@ -25,6 +25,7 @@ from tqdm import tqdm
 from labkit import budget
 from labkit.checkpoints import check_seed, list_checkpoints, read_card, save_checkpoint
 from labkit.files import data_dir, write_beside
+from labkit.memory import NeuralMemory
 from labkit.models import Output, SleepLM
 from labkit.recipes import Recipe, Training
 from labkit.tasks import Batch, Task
@@ -206,6 +207,7 @@ def _steps(
         began = time.perf_counter()
         batch = task.lesson(settings.batch_size, generator, at.depth)
         passes = int(torch.randint(lowest, highest + 1, (), generator=generator))
+        harden(model, at.step / settings.steps)
         out = lesson_forward(model, batch, passes, settings.precision)
         assert out.loss is not None
         if not math.isfinite(out.loss.item()):
@@ -234,6 +236,13 @@ def _steps(
             at.opened.append(at.step)
         at.seconds += time.perf_counter() - began
         yield at
+
+
+def harden(model: nn.Module, progress: float) -> None:
+    """Neural memories learn with plain sigmoids in the first half, and are as in use from three quarters on."""
+    for module in model.modules():
+        if isinstance(module, NeuralMemory):
+            module.harden(min(1.0, max(0.0, 4 * progress - 2)))
 
 
 class _Cost:

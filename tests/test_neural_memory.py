@@ -12,6 +12,7 @@ from torch import Tensor
 from labkit.checks import relative_error
 from labkit.kernels.titans import read_memory
 from labkit.memory import NeuralMemory
+from labkit.train import harden
 
 
 @pytest.mark.parametrize("chunk", [1, 4])
@@ -70,6 +71,20 @@ def test_a_token_can_be_left_unwritten_altogether() -> None:
     assert (memory.rates(x)[0] == 0).all()
     _, after = memory(x, before)
     assert all(torch.equal(a, b) for a, b in zip(before.weights, after.weights, strict=True))
+
+
+def test_training_begins_with_steps_that_are_never_zero() -> None:
+    memory = NeuralMemory(8, conv=1)
+    x = torch.randn(1, 50, 8)
+    after, seen = memory.rates(x), []
+    for progress in (0.0, 0.5, 0.625, 0.75, 0.99):
+        harden(memory, progress)
+        seen.append(memory.rates(x)[0])
+    plain = torch.sigmoid(memory.gates(x)[..., :1]) * memory.max_step * (1 - after[1])
+    assert torch.allclose(seen[0], plain) and torch.equal(seen[0], seen[1])
+    assert torch.equal(seen[3], after[0]) and torch.equal(seen[4], after[0])
+    assert (seen[2] < seen[1]).any() and not torch.equal(seen[2], seen[3])
+    assert torch.equal(NeuralMemory(8, conv=1).stretch, memory.stretch) and "stretch" not in memory.state_dict()
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ class NeuralMemory(nn.Module):
     ``q, k, v = SiLU(conv(x W))``, q and k of unit length per head. One number per token and head: momentum
     ``η = sigmoid(conv(x w_η) + b_η)``, forgetting ``α = sigmoid(conv(x w_α) + b_α)``, step
     ``θ = (1 - η) max_step clip(1.2 sigmoid(conv(x w_θ) + b_θ) - .1, 0, 1)``: a sigmoid stretched beyond its ends and
-    cut off there (arXiv 1712.01312, equation 10), so that a token can be left unwritten altogether. M by
+    cut off there (arXiv 1712.01312, equation 10), so that a token can be left unwritten altogether (see `harden`). M by
     `labkit.kernels.neural_memory`; what is read is normalised per head, gated by ``SiLU(x W_g)`` and projected back. M
     begins at learned weights, S at zero. Untrained, M answers zero (its last layer is zero), and
     `labkit.memory.associate` says what keys begin with.
@@ -113,6 +113,8 @@ class NeuralMemory(nn.Module):
         self.gates = nn.Linear(dim, 3 * heads)  # step, momentum, forgetting
         self.norm = nn.RMSNorm(dim // heads, eps=1e-6)
         self.taps = nn.Parameter(torch.zeros(conv, 3 * dim + 3 * heads))  # of queries, keys, values, gates
+        self.stretch: Tensor
+        self.register_buffer("stretch", torch.tensor(STRETCH), persistent=False)
         width = dim // heads
         sides = [width, *[expansion * width] * (layers - 1), width]
         self.initial = nn.ParameterList(
@@ -158,6 +160,14 @@ class NeuralMemory(nn.Module):
         y = self._finish(y, x)
         return (y, after, surprise) if return_surprise else (y, after)
 
+    def harden(self, share: float) -> None:
+        """Stretch the step's sigmoid by this share of what a memory in use has: 0 is a plain sigmoid, 1 the whole.
+
+        Training begins at 0. What a memory never writes it cannot learn to write, so a value that is cut off before it
+        is known stays unknown (data/LOG.md).
+        """
+        self.stretch.fill_(STRETCH * share)
+
     def rates(self, x: Tensor, state: MemoryState | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Step θ, momentum η and forgetting α ``[B, T, H]`` of tokens ``x [B, T, dim]`` that follow `state`."""
         state = self.init_state(x.shape[0]) if state is None else state
@@ -184,7 +194,7 @@ class NeuralMemory(nn.Module):
     def _rates(self, gates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         step, momentum, forget = gates.chunk(3, dim=-1)
         momentum = torch.sigmoid(momentum) if self.momentum else torch.zeros_like(momentum)
-        share = ((1 + 2 * STRETCH) * torch.sigmoid(step) - STRETCH).clamp(0.0, 1.0)
+        share = ((1 + 2 * self.stretch) * torch.sigmoid(step) - self.stretch).clamp(0.0, 1.0)
         step = (1 - momentum) * self.max_step * share  # a token moves M by as much whatever η is
         return step, momentum, torch.sigmoid(forget) if self.forgetting else torch.zeros_like(forget)
 
