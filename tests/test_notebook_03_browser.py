@@ -7,9 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from labkit.checkpoints import load
 from labkit.explore import divergence
 from labkit.explore.surprise import CHUNKS, FORGETS, MOMENTA, STEPS, Knobs, read_text
+from labkit.haystack import needle_task
+from labkit.session import Session
 
 from lab_browser import Lab
 
@@ -52,4 +56,20 @@ def test_every_knob_reaches_the_real_memory(lab: Lab) -> None:
         assert np.allclose(page.figure("runaway")["traces"][0]["y"], ends, rtol=1e-3)
         page.press("architecture", "ArrowRight", figures=["dataflow"])
         assert "MAG, memory as gate" in page.outputs()
+        page.type_text("text with facts", "Rain is near. k1=v2 The hill is steep. k7=v9 We wait.")
+        page.press("haystack after it (tokens)", "ArrowRight", figures=["needle"])
+        words = next(trace["text"] for trace in page.figure("needle")["traces"] if trace.get("mode") == "text")
+        assert words == [f"k{key}: {answered(key)}<br>is v{value}" for key, value in ((1, 2), (7, 9))]
         assert page.problems() == []
+
+
+def answered(key: int) -> str:
+    """What the trained model answers in this process, after the typed text and 128 tokens of haystack."""
+    model, card = load("titans-mac")
+    task = needle_task(card)
+    hay = task.at_length(64, 1, "passkey").haystack(held_out=True)
+    session = Session(model, passes=1)
+    session.observe(task.encode("Rain is near. k1=v2 The hill is steep. k7=v9 We wait."))
+    session.observe(hay[torch.arange(128) % len(hay)])
+    session.sleep()
+    return task.token_name(int(session.ask(task.encode_question(key))[-1].argmax()))

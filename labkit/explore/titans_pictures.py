@@ -13,9 +13,9 @@ __all__ = ["TITANS"]
 
 
 def _needle() -> Panel:
-    panel = needles.explore("titans-lmm", 0)
+    panel = needles.explore("titans-mac", 0)
     if isinstance(panel, W.HTML):
-        raise FileNotFoundError("There is no titans-lmm, seed 0; `labkit train titans-lmm --seed 0` trains it.")
+        raise FileNotFoundError("There is no titans-mac, seed 0; `labkit train titans-mac --seed 0` trains it.")
     return panel
 
 
