@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -72,7 +74,7 @@ def ablations(rows: pd.DataFrame | None = None) -> Panel:
     paper = {"x": [ppl for _, ppl in told], "y": [at for at, _ in told], "marker_symbol": "diamond"}
     stack(fig, (1, 2), go.Scatter(**paper, marker_color=style.ROLES["rival"], **dots))
     span = (-0.6, len(names) - 0.4)
-    named = {"tickvals": place, "ticktext": [PARTS[name] for name in names]}
+    named: dict[str, Any] = {"tickvals": place, "ticktext": [PARTS[name] for name in names]}
     axes(fig, (1, 1), x="right answers (share), 95% interval", y="", x_range=(-0.03, 1.05), y_range=span, **named)
     axes(fig, (1, 2), x="perplexity", y="", x_range=(26, 29.5), y_range=span, tickvals=place, showticklabels=False)
 
