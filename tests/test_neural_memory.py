@@ -117,7 +117,7 @@ def test_an_untrained_memory_neither_diverges_nor_dies_over_8192_tokens(
     x = torch.randn(1, 1, 32) + spread * torch.randn(1, 8192, 32)
     state, missed = None, []
     for part in x.split(1024, dim=1):
-        _, k, v, _ = memory._project(part, (state or memory.init_state(1)).tail)
+        _, k, v, *_ = memory._project(part, (state or memory.init_state(1)).tail)
         y, state, s = memory(part, state, return_surprise=True)
         assert y.isfinite().all() and s.isfinite().all()
         loss = (read_memory(state.weights, k) - v).square().sum(-1)  # of what was just written, read back
