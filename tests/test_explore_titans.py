@@ -163,6 +163,15 @@ def test_stored_lengths_are_drawn_over_seeds_where_there_are_several() -> None:
     assert "LMM 0.60, full cache 0.20" in panel.sentence and "titans-lmm-haystack.csv (several seeds)" in panel.source
 
 
+def test_stored_numbers_of_facts_are_drawn_apart_from_lengths() -> None:
+    few, many = (rows_of("titans-mac", ("0",), share).assign(needles=n) for n, share in ((1, 0.9), (16, 0.4)))
+    rows = pd.concat([few, many])
+    lines = {t.name: t for t in haystacks.by_number(rows).figures["needles-by-number"].data if t.fill != "toself"}
+    assert list(lines["MAC"].x) == [0, 4] and list(lines["MAC"].y) == pytest.approx([0.9, 0.4])
+    lines = {t.name: t for t in haystacks.by_length(rows).figures["needle-by-length"].data if t.fill != "toself"}
+    assert list(lines["MAC"].y) == pytest.approx([0.9, 0.9])
+
+
 def test_stored_ages_are_drawn_with_the_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LABKIT_DATA", str(tmp_path))
     (tmp_path / "results").mkdir()

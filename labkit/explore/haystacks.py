@@ -12,7 +12,7 @@ from labkit.explore.results import SYMBOLS
 from labkit.files import data_dir
 from labkit.tasks.needle import HAYS
 
-__all__ = ["MODELS", "by_age", "by_length", "stored_lengths", "stored_streams"]
+__all__ = ["MODELS", "by_age", "by_length", "by_number", "stored_lengths", "stored_streams"]
 
 #: whose rows are drawn, in this order, and what they are called
 MODELS = {
@@ -49,7 +49,7 @@ def pooled(rows: pd.DataFrame, by: str = "checkpoint") -> pd.DataFrame:
 def by_length(rows: pd.DataFrame | None = None) -> Panel:
     """Choose a needle; see each model's recall against the length of the haystack, with 95% intervals."""
     rows = stored_lengths() if rows is None else rows
-    shown = pooled(rows)
+    shown = pooled(rows[rows["needles"] == 1])
     kinds = [variant for variant in HAYS if variant in set(shown["variant"])]
     variant, guess = choice("needle", kinds, kinds[0]), slider("my guess for the longest haystack (%)", 50, 0, 100, 5)
     trained = int(shown["trained"].max())
@@ -100,6 +100,34 @@ def by_length(rows: pd.DataFrame | None = None) -> Panel:
     return Panel(
         "needle-by-length", show, controls=[guess, variant], figures=[fig],
         source=f"Stored: {files}; made by `labkit haystack <name>` on held-out haystacks, every needle asked alone.",
+    )  # fmt: skip
+
+
+def by_number(rows: pd.DataFrame | None = None) -> Panel:
+    """Recall against the number of facts in one haystack, each asked alone, with 95% intervals."""
+    rows = stored_lengths() if rows is None else rows
+    rows = rows[(rows["variant"] == "passkey") & (rows["length"] == haystack.LENGTHS[0])]
+    shown = pooled(rows)
+    counts = sorted(int(count) for count in shown["needles"].unique())
+    fig = style.figure(
+        "needles-by-number", f"Recall of many facts in {haystack.LENGTHS[0]:,} tokens", x="facts in the haystack",
+        y="right answers (share)", x_range=(-0.3, np.log2(counts[-1]) + 0.3), y_range=(-0.03, 1.05), width=860,
+        height=470, margin_b=130,
+    )  # fmt: skip
+    fig.update_xaxes(tickvals=[np.log2(count) for count in counts], ticktext=[str(count) for count in counts])
+    most = []
+    for i, (name, told) in enumerate(MODELS.items()):
+        own = shown[shown["checkpoint"] == name].sort_values("needles")
+        if len(own):
+            x = np.log2(own["needles"].to_numpy(float))
+            style.band(fig, told, x, own["low"], own["high"], colour=COLOURS[i])
+            style.line(fig, told, x, own["accuracy"], colour=COLOURS[i], marker_symbol=SYMBOLS[i])
+            most.append(f"{told} {own['accuracy'].iloc[-1]:.2f} of {own['needles'].iloc[-1]}")
+    return Panel(
+        "needles-by-number", lambda: f"Of the most facts that each was asked for: {', '.join(most)}.", controls=[],
+        figures=[fig],
+        source="Stored: data/results/<name>-haystack.csv, made by `labkit haystack <name> --needles ...` on held-out "
+        "pass-keys, every fact asked alone. Shaded: 95% intervals.",
     )  # fmt: skip
 
 

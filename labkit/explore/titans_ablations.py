@@ -59,7 +59,7 @@ def stored_ablations() -> pd.DataFrame:
 def ablations(rows: pd.DataFrame | None = None) -> Panel:
     """Recall of the whole and of what lacks a part, at a length and for a needle of choice, beside the paper's."""
     rows = stored_ablations() if rows is None else rows
-    shown, trained = pooled(rows), int(rows["trained"].max())
+    shown, trained = pooled(rows[rows["needles"] == 1]), int(rows["trained"].max())
     names = [name for name in PARTS if name in set(shown["checkpoint"])]
     kinds = [variant for variant in HAYS if variant in set(shown["variant"])]
     lengths = sorted(int(length) for length in shown["length"].unique())

@@ -52,6 +52,11 @@ TITANS: dict[str, tuple[Callable[[], Panel], str]] = {
         "Share of needles found against the length of the haystack, one line with its interval for each model, the "
         "longest length of training as a dotted line, guessing as a dashed one, and an open diamond for a guess.",
     ),
+    "needles-by-number": (
+        haystacks.by_number,
+        "Share of facts recalled against how many facts stand in one haystack, one line with its interval for each "
+        "model.",
+    ),
     "stream-by-age": (
         haystacks.by_age,
         "Share of right answers about a document against how many documents were read since, one line with its "
