@@ -69,7 +69,7 @@ def _watched(memories: list[NeuralMemory]) -> Iterator[dict[nn.Module, list[Tens
             hook.remove()
 
 
-def explore(checkpoint: str = "titans-lmm", seed: int = 0) -> Panel | W.HTML:
+def explore(checkpoint: str = "titans-mac", seed: int = 0) -> Panel | W.HTML:
     """Type a text with facts in it; add haystack; see what was written, and what is answered, beside the truth.
 
     Where there is no such checkpoint, a note says how it is trained.
