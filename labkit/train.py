@@ -239,10 +239,10 @@ def _steps(
 
 
 def harden(model: nn.Module, progress: float) -> None:
-    """Neural memories learn with plain sigmoids for seven tenths of the steps, and are as in use for the last tenth."""
+    """Neural memories learn with plain sigmoids in the first half, and are as in use from three quarters on."""
     for module in model.modules():
         if isinstance(module, NeuralMemory):
-            module.harden(min(1.0, max(0.0, 5 * progress - 3.5)))
+            module.harden(min(1.0, max(0.0, 4 * progress - 2)))
 
 
 class _Cost:

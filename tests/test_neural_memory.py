@@ -77,7 +77,7 @@ def test_training_begins_with_steps_that_are_never_zero() -> None:
     memory = NeuralMemory(8, conv=1)
     x = torch.randn(1, 50, 8)
     after, seen = memory.rates(x), []
-    for progress in (0.0, 0.7, 0.8, 0.91, 0.99):
+    for progress in (0.0, 0.5, 0.625, 0.75, 0.99):
         harden(memory, progress)
         seen.append(memory.rates(x)[0])
     plain = torch.sigmoid(memory.gates(x)[..., :1]) * memory.max_step * (1 - after[1])

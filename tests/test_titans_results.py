@@ -28,7 +28,7 @@ def table_of(heading: str) -> list[list[str]]:
 @pytest.mark.parametrize(("variant", "heading"), [("passkey", "Pass-keys:"), ("number", "Numbers:")])
 def test_the_tables_of_needles_are_the_stored_rows(variant: str, heading: str) -> None:
     rows = stored_lengths()
-    shown = pooled(rows[rows["variant"] == variant])
+    shown = pooled(rows[(rows["variant"] == variant) & (rows["needles"] == 1)])
     told = {cells[0]: cells[1:] for cells in table_of(heading)}
     assert list(told) == [MODELS[name] for name in MODELS if name in set(shown["checkpoint"])]
     for name, called in MODELS.items():
@@ -39,3 +39,11 @@ def test_the_tables_of_needles_are_the_stored_rows(variant: str, heading: str) -
             assert seeds == {str(seed) for other, seed in list_checkpoints() if other == name}
             cells = [f"{figure(r.accuracy)} [{figure(r.low)}, {figure(r.high)}]" for r in own.itertuples()]
             assert told[called] == [str(len(seeds)), *cells]
+
+
+def test_what_is_said_of_many_facts() -> None:
+    rows = pooled(stored_lengths(["titans-mac"])).query("variant == 'passkey' and length == 1024").set_index("needles")
+    told = [figure(rows.loc[count, "accuracy"]) for count in (4, 8, 16, 32)]
+    assert "recall falls with their number: {} of four, {} of eight, {} of sixteen, {} of thirty-two".format(*told) in (
+        " ".join(TEXT.split())
+    )

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
+from numpy.typing import NDArray
 
 from labkit import haystack
 from labkit.explore import style
@@ -28,15 +32,17 @@ MODELS = {
 COLOURS = (*style.CYCLE, style.GREY)
 
 
-def stored_lengths() -> pd.DataFrame:
-    """The rows of all models in `MODELS` that `labkit haystack` was run for.
+def stored_lengths(names: Iterable[str] = MODELS) -> pd.DataFrame:
+    """The rows of all models of these names that `labkit haystack` was run for.
 
     Raises FileNotFoundError where there are none.
     """
-    paths = [data_dir() / "results" / f"{name}-haystack.csv" for name in MODELS]
-    tables = [haystack.read(path) for path in paths if path.is_file()]
+    paths = {name: data_dir() / "results" / f"{name}-haystack.csv" for name in names}
+    tables = [haystack.read(path) for path in paths.values() if path.is_file()]
     if not tables:
-        raise FileNotFoundError("No haystack was searched yet; `labkit haystack titans-lmm` makes the first rows.")
+        raise FileNotFoundError(
+            f"No haystack was searched yet; `labkit haystack {next(iter(paths))}` makes the first rows."
+        )
     return pd.concat(tables, ignore_index=True)
 
 
@@ -120,8 +126,7 @@ def by_number(rows: pd.DataFrame | None = None) -> Panel:
         own = shown[shown["checkpoint"] == name].sort_values("needles")
         if len(own):
             x = np.log2(own["needles"].to_numpy(float))
-            style.band(fig, told, x, own["low"], own["high"], colour=COLOURS[i])
-            style.line(fig, told, x, own["accuracy"], colour=COLOURS[i], marker_symbol=SYMBOLS[i])
+            _curve(fig, i, told, x, own)
             most.append(f"{told} {own['accuracy'].iloc[-1]:.2f} of {own['needles'].iloc[-1]}")
     return Panel(
         "needles-by-number", lambda: f"Of the most facts that each was asked for: {', '.join(most)}.", controls=[],
@@ -158,9 +163,7 @@ def by_age(rows: pd.DataFrame | None = None) -> Panel:
         own = part.set_index("age").loc[ages]
         archive = bool(own["archive"].iloc[0])
         told = "BM25 and a window" if archive else MODELS[own["checkpoint"].iloc[0]]
-        colour = COLOURS[i % len(COLOURS)]
-        style.band(fig, told, range(len(ages)), own["low"], own["high"], colour=colour)
-        style.line(fig, told, range(len(ages)), own["accuracy"], colour=colour, marker_symbol=SYMBOLS[i % len(SYMBOLS)])
+        _curve(fig, i, told, np.arange(len(ages)), own)
         newest.append(f"{told} {own['accuracy'].iloc[0]:.2f} and {own['accuracy'].iloc[-1]:.2f}")
     told = f"Right answers about the newest document, and about those {ages[-1]} back: {', '.join(newest)}."
     return Panel(
@@ -168,3 +171,10 @@ def by_age(rows: pd.DataFrame | None = None) -> Panel:
         source="Stored: data/results/<name>-stream.csv and -archive.csv, made by `labkit stream <name>` on held-out "
         "text, every question asked alone. Shaded: 95% intervals.",
     )  # fmt: skip
+
+
+def _curve(fig: go.Figure, i: int, told: str, x: NDArray[np.float64], own: pd.DataFrame) -> None:
+    """Add the shares of the i-th model with their intervals."""
+    colour = COLOURS[i % len(COLOURS)]
+    style.band(fig, told, x, own["low"], own["high"], colour=colour)
+    style.line(fig, told, x, own["accuracy"], colour=colour, marker_symbol=SYMBOLS[i % len(SYMBOLS)])

@@ -8,15 +8,13 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from labkit import haystack
 from labkit.explore import style
-from labkit.explore.haystacks import pooled
+from labkit.explore.haystacks import pooled, stored_lengths
 from labkit.explore.panel import Panel, choice
 from labkit.explore.panes import axes, panes, stack
-from labkit.files import data_dir
 from labkit.tasks.needle import HAYS
 
-__all__ = ["PARTS", "PERPLEXITY", "ablations", "stored_ablations"]
+__all__ = ["PARTS", "PERPLEXITY", "ablations"]
 
 #: recipes, from the whole memory down, and what they are called
 PARTS = {
@@ -44,21 +42,9 @@ PERPLEXITY = {
 }
 
 
-def stored_ablations() -> pd.DataFrame:
-    """The rows of all recipes in `PARTS` that `labkit haystack` was run for.
-
-    Raises FileNotFoundError where there are none.
-    """
-    paths = [data_dir() / "results" / f"{name}-haystack.csv" for name in PARTS]
-    tables = [haystack.read(path) for path in paths if path.is_file()]
-    if not tables:
-        raise FileNotFoundError("No ablation was measured yet; `labkit haystack ablation-lmm` makes the first rows.")
-    return pd.concat(tables, ignore_index=True)
-
-
 def ablations(rows: pd.DataFrame | None = None) -> Panel:
     """Recall of the whole and of what lacks a part, at a length and for a needle of choice, beside the paper's."""
-    rows = stored_ablations() if rows is None else rows
+    rows = stored_lengths(PARTS) if rows is None else rows
     shown, trained = pooled(rows[rows["needles"] == 1]), int(rows["trained"].max())
     names = [name for name in PARTS if name in set(shown["checkpoint"])]
     kinds = [variant for variant in HAYS if variant in set(shown["variant"])]
