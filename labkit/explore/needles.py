@@ -82,7 +82,8 @@ def explore(checkpoint: str = "titans-mac", seed: int = 0) -> Panel | W.HTML:
 
 
 def _panel(model: SleepLM, task: Needle, name: str) -> Panel:
-    typed = W.Textarea(EXAMPLE, description="text with facts", rows=3, layout=W.Layout(width="640px"))
+    wide = {"description_width": "initial"}
+    typed = W.Textarea(EXAMPLE, description="text with facts", rows=3, layout=W.Layout(width="640px"), style=wide)
     filler = choice("haystack after it (tokens)", FILLER, 64)
     complaint = note()
     hay = task.at_length(64, 1, "passkey").haystack(held_out=True)
