@@ -77,9 +77,7 @@ def test_the_figure_changes_and_its_numbers_are_the_model_s(page: LabPage) -> No
         assert np.allclose(z, called("depo-elastic", None, int(page.slider_value(SLIDER))), atol=1e-4)
         seen.append(z)
     assert seen[0] != seen[1] != seen[2]
-    handle = page.slider(SLIDER)
-    handle.press("Home")
-    page.wait_idle()
+    page.press(SLIDER, "Home", figures=FIGURES)
     assert page.slider_value(SLIDER) == 0
     assert np.allclose(drawn(page, "mind-graph", "answer")["z"], called("depo-elastic", None, 0), atol=1e-4)
 
@@ -100,8 +98,7 @@ def test_what_stands_in_the_picture_is_what_the_data_say(page: LabPage) -> None:
     heights = np.array(page.marks("measures-graph")["bars"])[:, 1]
     likely = np.array(drawn(page, "measures-graph", "probability")["y"])
     assert np.allclose(heights / heights.sum(), likely / likely.sum(), atol=0.01)
-    page.slider(SLIDER).press("Home")
-    page.wait_idle()
+    page.press(SLIDER, "Home", figures=FIGURES)
     assert page.problems() == []
 
 
