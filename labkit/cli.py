@@ -180,6 +180,7 @@ def haystack(
     ] = None,
     variant: Annotated[list[str] | None, typer.Option(help="passkey, number, word.", show_default="all three")] = None,
     needles: Annotated[int, typer.Option(min=1, help="Facts in a haystack, each asked alone.")] = 1,
+    no_writing: Annotated[bool, typer.Option("--no-writing", help="Control: memories are never written.")] = False,
     passes: Annotated[int, typer.Option(min=0, help="Sleep passes for every window.")] = 1,
     n: Annotated[int, typer.Option(min=1, help="Haystacks for each seed, variant and length.")] = 100,
     seed: Seeds = None,
@@ -195,7 +196,7 @@ def haystack(
     seeds, path = _seeds_and_path(checkpoint, seed, folder, out, "haystack")
     rows = hay.haystack(
         checkpoint, seeds, lengths=length or hay.LENGTHS, variants=variant or tuple(hay.HAYS), needles=needles,
-        passes=passes, n=n, folder=folder, progress=not quiet,
+        writes=not no_writing, passes=passes, n=n, folder=folder, progress=not quiet,
     )  # fmt: skip
     hay.store(rows, path)
     typer.echo(f"{hay.report(rows)}\nStored in {path}.")

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from torch import nn
 
 from labkit.checkpoints import load, task_of
 from labkit.evaluate import evaluate
+from labkit.memory import NeuralMemory
 from labkit.results import table, write_table
 from labkit.tasks import Needle
 from labkit.tasks.needle import HAYS
@@ -30,6 +32,7 @@ def haystack(
     lengths: Sequence[int] = LENGTHS,
     variants: Sequence[str] = tuple(HAYS),
     needles: int = 1,
+    writes: bool = True,
     passes: int = 1,
     n: int = 100,
     folder: str | Path | None = None,
@@ -43,18 +46,21 @@ def haystack(
         name, seeds: checkpoints of a recipe whose task is "needle".
         lengths: tokens of the haystack; variants: which needles ("passkey", "number", "word").
         needles: facts in a haystack, of which each is asked alone.
+        writes: False is the control in which neural memories are read and never written (steps of 0).
         passes: N for every window.
         n: haystacks for each seed, variant and length.
 
     Returns:
         One row for every variant, length and seed, and with several seeds one for all of them (seed "all", Student's t
-        over seeds): the columns `KEPT` and `COST` of `labkit.results.table`, with ``variant``, ``length``, ``needles``
-        and ``trained``, the longest context of training.
+        over seeds): the columns `KEPT` and `COST` of `labkit.results.table`, with ``variant``, ``length``, ``needles``,
+        ``writes`` and ``trained``, the longest context of training.
 
     Raises ValueError, in a sentence, for a checkpoint of another task or numbers out of range.
     """
     models = [load(name, seed, folder) for seed in seeds]
     task = needle_task(models[0][1])
+    for model, _ in models if not writes else ():
+        never_write(model)
     parts = []
     for variant in variants:
         for length in lengths:
@@ -70,9 +76,19 @@ def haystack(
             rows.insert(4, "variant", variant)
             rows.insert(5, "length", length)
             rows.insert(6, "needles", needles)
-            rows.insert(7, "trained", task.length)
+            rows.insert(7, "writes", writes)
+            rows.insert(8, "trained", task.length)
             parts.append(rows)
     return pd.concat(parts, ignore_index=True)
+
+
+def never_write(model: nn.Module) -> None:
+    """Fix the step of every neural memory of `model` at 0; ValueError, in a sentence, where there is none."""
+    memories = [module for module in model.modules() if isinstance(module, NeuralMemory)]
+    if not memories:
+        raise ValueError("This model has no neural memory to leave unwritten; N = 0 is the control of one that sleeps.")
+    for memory in memories:
+        memory.max_step = 0.0
 
 
 def needle_task(card: Mapping[str, Any]) -> Needle:
@@ -86,14 +102,14 @@ def needle_task(card: Mapping[str, Any]) -> Needle:
 
 
 def store(rows: pd.DataFrame, path: Path) -> None:
-    """Write the table as CSV; the rows of other variants, lengths, needles or passes that lie there stay."""
-    cell = ["seed", "variant", "length", "needles", "passes"]
+    """Write the table as CSV; the rows of other variants, lengths, needles, controls or passes that lie there stay."""
+    cell = ["seed", "variant", "length", "needles", "writes", "passes"]
     if path.is_file():
         old = read(path)
         new = set(rows[cell].astype(str).itertuples(index=False, name=None))
         stays = [key not in new for key in old[cell].astype(str).itertuples(index=False, name=None)]
         rows = pd.concat([old[stays], rows.astype({"seed": str})], ignore_index=True)
-    order = rows.assign(seed=rows["seed"].astype(str)).sort_values(["needles", "passes", "variant", "length", "seed"])
+    order = rows.assign(seed=rows["seed"].astype(str)).sort_values([*cell[3:], *cell[1:3], "seed"])
     write_table(path, order)
 
 
@@ -102,7 +118,7 @@ def read(path: str | Path) -> pd.DataFrame:
     if not Path(path).is_file():
         raise FileNotFoundError(f"There are no rows at {path}; `labkit haystack` makes them.")
     rows = pd.read_csv(path, dtype={"seed": str, "weights": str, "exam": "Int64"})
-    if missing := {"variant", "length", *KEPT} - set(rows.columns):
+    if missing := {"variant", "length", "writes", *KEPT} - set(rows.columns):
         raise ValueError(f"{path} is no table of `labkit haystack`: it has no column {min(missing)!r}.")
     return rows
 
@@ -115,8 +131,9 @@ def report(rows: pd.DataFrame) -> str:
     shown["right"] = [f"{a:.3f} [{b:.3f}, {c:.3f}]" for a, b, c in shown[["accuracy", "low", "high"]].to_numpy(float)]
     square = shown.pivot(index="variant", columns="length", values="right")
     first = rows.iloc[0]
+    control = "" if first["writes"] else ", nothing written"
     return (
         f"{first['checkpoint']}, seed {', '.join(seeds)}: {rows['n'].iloc[0]} haystacks for each seed, "
-        f"N = {first['passes']}, {first['needles']} needle(s); trained on up to {first['trained']} tokens.\n"
+        f"N = {first['passes']}, {first['needles']} needle(s){control}; trained on up to {first['trained']} tokens.\n"
         f"{square.to_string()}"
     )

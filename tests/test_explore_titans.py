@@ -145,8 +145,9 @@ def rows_of(name: str, seeds: tuple[str, ...], value: float) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "checkpoint": name, "weights": "", "seed": [seed for seed, _ in cells], "exam": 0, "variant": "passkey",
-            "length": [length for _, length in cells], "needles": 1, "trained": 512, "passes": 1, "n": 10,
-            "correct": 0, "accuracy": value, "low": value - 0.1, "high": value + 0.1, "floor": 1 / 64,
+            "length": [length for _, length in cells], "needles": 1, "writes": True, "trained": 512,
+            "passes": 1, "n": 10, "correct": 0,
+            "accuracy": value, "low": value - 0.1, "high": value + 0.1, "floor": 1 / 64,
         }
     )  # fmt: skip
 

@@ -8,6 +8,7 @@ import needle_models
 import pytest
 import torch
 
+from labkit import Session
 from labkit import haystack as hay
 from labkit.checkpoints import load
 from labkit.evaluate import EXAM_SEEDS
@@ -16,8 +17,6 @@ from labkit.tasks import Needle
 
 def test_rows_count_the_answers_of_sessions(tmp_path: Path) -> None:
     """Each row once more by hand: one session for each haystack, and its needle asked."""
-    from labkit import Session
-
     folder = needle_models.save(tmp_path, "lmm")
     rows = hay.haystack("lmm", (0, 1), lengths=(128, 256), variants=("number",), n=6, folder=folder)
     assert list(zip(rows["length"], rows["seed"].astype(str), strict=True)) == [
@@ -34,6 +33,22 @@ def test_rows_count_the_answers_of_sessions(tmp_path: Path) -> None:
         row = rows[(rows["length"] == 256) & (rows["seed"].astype(str) == str(seed))].iloc[0]
         assert (row["correct"], row["n"], row["trained"]) == (right, 6, 128)
         assert row["low"] <= row["accuracy"] == right / 6 <= row["high"]
+
+
+def test_the_control_writes_nothing_and_has_rows_of_its_own(tmp_path: Path) -> None:
+    folder, path = needle_models.save(tmp_path, "lmm", (0,)), tmp_path / "rows.csv"
+    for writes in (True, False):
+        rows = hay.haystack("lmm", (0,), lengths=(128,), variants=("number",), n=4, writes=writes, folder=folder)
+        hay.store(rows, path)
+    assert hay.read(path)["writes"].tolist() == [False, True] and "nothing written" in hay.report(rows)
+    model, _ = load("lmm", 0, folder)
+    hay.never_write(model)
+    session = Session(model, passes=1)
+    session.observe(torch.arange(64) % 5)
+    weights, velocity = session.state.fast[:2], session.state.fast[2:4]
+    assert all(not t.any() for t in velocity) and weights[0].any()
+    with pytest.raises(ValueError, match="N = 0 is the control"):
+        hay.haystack("window", (0,), writes=False, folder=needle_models.save(tmp_path / "w", "window", (0,)))
 
 
 def test_a_table_keeps_what_was_not_asked_again(tmp_path: Path) -> None:

@@ -32,8 +32,8 @@ MODELS = {
 COLOURS = (*style.CYCLE, style.GREY)
 
 
-def stored_lengths(names: Iterable[str] = MODELS) -> pd.DataFrame:
-    """The rows of all models of these names that `labkit haystack` was run for.
+def stored_lengths(names: Iterable[str] = MODELS, *, writes: bool = True) -> pd.DataFrame:
+    """The rows of all models of these names that `labkit haystack` was run for, or those of the control.
 
     Raises FileNotFoundError where there are none.
     """
@@ -43,7 +43,8 @@ def stored_lengths(names: Iterable[str] = MODELS) -> pd.DataFrame:
         raise FileNotFoundError(
             f"No haystack was searched yet; `labkit haystack {next(iter(paths))}` makes the first rows."
         )
-    return pd.concat(tables, ignore_index=True)
+    rows = pd.concat(tables, ignore_index=True)
+    return rows[rows["writes"] == writes]
 
 
 def pooled(rows: pd.DataFrame, by: str = "checkpoint") -> pd.DataFrame:
