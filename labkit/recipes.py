@@ -67,8 +67,6 @@ class Training(BaseModel):
     #: highest learning rate and betas of AdamW, which moves everything else
     adamw_lr: Positive = 2e-3
     betas: Annotated[tuple[Below1, Below1], Field(strict=False)] = (0.9, 0.98)
-    #: highest learning rate of the memories' gates, if another; AdamW moves them too
-    gates_lr: Positive | None = None
     #: of Muon's matrices, times the learning rate
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
     #: largest norm of the gradient

@@ -159,19 +159,12 @@ def _same(kept: dict[str, Any], recipe: Recipe, path: Path) -> bool:
 
 def make_optimisers(model: nn.Module, settings: Training) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
     """Muon (Jordan et al. 2024) for the matrices inside the blocks, AdamW for everything else."""
-    matrices, gates, others = [], [], []
-    for name, p in model.named_parameters():
-        if p.ndim == 2 and _inside(name):
-            matrices.append(p)
-        elif ".gates." in name and settings.gates_lr is not None:
-            gates.append(p)
-        else:
-            others.append(p)
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and _inside(name)]
+    others = [p for name, p in model.named_parameters() if not (p.ndim == 2 and _inside(name))]
     muon = torch.optim.Muon(
         matrices, lr=settings.muon_lr, momentum=settings.muon_momentum, weight_decay=settings.weight_decay
     )
-    groups = [{"params": others}, {"params": gates, "lr": settings.gates_lr}]
-    adamw = torch.optim.AdamW(groups[: 1 + bool(gates)], lr=settings.adamw_lr, betas=settings.betas, weight_decay=0.0)
+    adamw = torch.optim.AdamW(others, lr=settings.adamw_lr, betas=settings.betas, weight_decay=0.0)
     return muon, adamw
 
 
@@ -209,7 +202,7 @@ def _steps(
 ) -> Iterator[Progress]:
     settings, curriculum = recipe.training, recipe.curriculum
     lowest, highest = settings.passes_range
-    groups = [(group, group["lr"]) for optimiser in optimisers for group in optimiser.param_groups]
+    base = (settings.muon_lr, settings.adamw_lr)
     while at.step < settings.steps:
         began = time.perf_counter()
         batch = task.lesson(settings.batch_size, generator, at.depth)
@@ -224,9 +217,9 @@ def _steps(
             )
         out.loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
-        for group, rate in groups:
-            group["lr"] = rate * learning_rate(at.step, settings)
-        for optimiser in optimisers:
+        for optimiser, rate in zip(optimisers, base, strict=True):
+            for group in optimiser.param_groups:
+                group["lr"] = rate * learning_rate(at.step, settings)
             optimiser.step()
             optimiser.zero_grad()
         at = dataclasses.replace(at, step=at.step + 1, accuracy=list(at.accuracy), opened=list(at.opened))

@@ -127,7 +127,10 @@ class NeuralMemory(nn.Module):
             for i, bias in enumerate((-1.0, 0.0, -7.0 - math.log(pushes))):
                 self.gates.bias[i * heads : (i + 1) * heads] = bias
             self.taps[:, : 3 * dim].uniform_(-0.5, 0.5)
-            self.taps[-1] += 1.0  # the token itself comes first; its neighbours are learned
+            self.taps[-1, : 3 * dim] += 1.0  # the token itself comes first; its neighbours are learned
+            # Gates begin with all tokens they see alike. What begins with the token itself learns of each token apart
+            # whether it is worth writing, and never writes those that nobody can read yet (data/LOG.md).
+            self.taps[:, 3 * dim :] = conv**-0.5
         associate(self.query, self.key, self.taps)
 
     def init_state(self, batch_size: int) -> MemoryState:
