@@ -25,7 +25,9 @@ def table_of(heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in after.split("\n")][2:]
 
 
-@pytest.mark.parametrize(("variant", "heading"), [("passkey", "Pass-keys:"), ("number", "Numbers:")])
+@pytest.mark.parametrize(
+    ("variant", "heading"), [("passkey", "Pass-keys:"), ("number", "Numbers:"), ("word", "Words:")]
+)
 def test_the_tables_of_needles_are_the_stored_rows(variant: str, heading: str) -> None:
     rows = stored_lengths()
     shown = pooled(rows[(rows["variant"] == variant) & (rows["needles"] == 1)])
@@ -42,8 +44,16 @@ def test_the_tables_of_needles_are_the_stored_rows(variant: str, heading: str) -
 
 
 def test_what_is_said_of_many_facts() -> None:
-    rows = pooled(stored_lengths(["titans-mac"])).query("variant == 'passkey' and length == 1024").set_index("needles")
-    told = [figure(rows.loc[count, "accuracy"]) for count in (4, 8, 16, 32)]
-    assert "recall falls with their number: {} of four, {} of eight, {} of sixteen, {} of thirty-two".format(*told) in (
-        " ".join(TEXT.split())
-    )
+    rows = stored_lengths(["titans-lmm", "titans-mac"]).query("variant == 'passkey' and length == 1024")
+    for name, seed in (("titans-lmm", "all"), ("titans-mac", "0")):
+        own = rows[(rows["checkpoint"] == name) & (rows["seed"] == seed)].set_index("needles")
+        told = [figure(own.loc[count, "accuracy"]) for count in (4, 16, 64)]
+        assert "{} of four, {} of sixteen, {} of sixty-four".format(*told) in " ".join(TEXT.split())
+
+
+def test_what_is_said_of_the_control_and_of_seeds() -> None:
+    control = stored_lengths(["titans-lmm"], writes=False).query("variant == 'passkey' and seed == 'all'")
+    assert f"finds {figure(control['accuracy'].item())} of pass-keys." in " ".join(TEXT.split())
+    rows = stored_lengths(["titans-mac"]).query("variant == 'passkey' and length == 1024 and needles == 1 and writes")
+    told = [figure(rows.set_index("seed").loc[seed, "accuracy"]) for seed in "012"]
+    assert "its three seeds find {}, {} and {} of pass-keys".format(*told) in " ".join(TEXT.split())
