@@ -16,7 +16,7 @@ from labkit.results import table, write_table
 from labkit.tasks import Needle
 from labkit.tasks.needle import HAYS
 
-__all__ = ["LENGTHS", "haystack", "needle_task", "read", "report", "store"]
+__all__ = ["LENGTHS", "haystack", "needle_task", "never_write", "read", "report", "store"]
 
 LENGTHS = (1024, 2048, 4096, 8192, 16384)
 
