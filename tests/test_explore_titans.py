@@ -161,6 +161,7 @@ def test_stored_lengths_are_drawn_over_seeds_where_there_are_several() -> None:
     assert list(lines["full cache"].y) == pytest.approx([0.2, 0.2])
     panel.controls["my guess for the longest haystack (%)"].value = 85
     assert list(lines["my guess"].y) == pytest.approx([0.85])
+    assert list(lines["guessing"].y) == [1 / 64, 1 / 64]
     assert "LMM 0.60, full cache 0.20" in panel.sentence and "titans-lmm-haystack.csv (several seeds)" in panel.source
 
 

@@ -76,9 +76,8 @@ def by_length(rows: pd.DataFrame | None = None) -> Panel:
             band = style.band(fig, told, colour=COLOURS[i])
             traces[name] = band, style.line(fig, told, colour=COLOURS[i], marker_symbol=SYMBOLS[i])
     guessed = style.line(fig, "my guess", colour=style.ROLES["guess"], marker_symbol="diamond-open", marker_size=13)
-    floor = float(shown["floor"].min())
     ends = (np.log2(trained), np.log2(lengths[-1]))
-    style.line(fig, "guessing", ends, (floor, floor), colour=style.ROLES["floor"], dash="dash", markers=False)
+    guessing = style.line(fig, "guessing", ends, (0, 0), colour=style.ROLES["floor"], dash="dash", markers=False)
     style.line(
         fig, "longest of training", (ends[0], ends[0]), (0, 1), colour=style.ROLES["truth"], dash="dot", markers=False
     )
@@ -88,6 +87,7 @@ def by_length(rows: pd.DataFrame | None = None) -> Panel:
         longest: list[tuple[float, str]] = []
         with fig.batch_update():
             guessed.x, guessed.y = style.column([ends[1]]), style.column([guess.value / 100])
+            guessing.y = style.column([part["floor"].iloc[0]] * 2)
             for name, (band, line) in traces.items():
                 own = part[part["checkpoint"] == name].sort_values("length")
                 x = np.log2(own["length"].to_numpy(float))
