@@ -79,6 +79,7 @@ def _or_why_not(line: Callable[..., str], *args: Any) -> str:
 Seeds = Annotated[
     list[int] | None, typer.Option("--seed", min=0, max=999_999, help="One seed or several.", show_default=False)
 ]
+Device = Annotated[str, typer.Option(help="Where models run, as torch calls it: cpu, cuda.")]
 Folder = Annotated[Path | None, typer.Option(help="Folder of checkpoints.", show_default="data/checkpoints")]
 
 
@@ -87,6 +88,7 @@ Folder = Annotated[Path | None, typer.Option(help="Folder of checkpoints.", show
 def train(
     recipe: Annotated[str, typer.Argument(help="Name of a recipe in data/recipes, or path of a .toml.")],
     seed: Seeds = None,
+    device: Device = "cpu",
     folder: Folder = None,
     resume: Annotated[
         bool, typer.Option(help="Leave finished seeds, and go on from where a stopped one was last saved.")
@@ -100,7 +102,7 @@ def train(
     loaded = load_recipe(recipe)
     for one in seed or loaded.seeds:
         try:
-            path = run(loaded, one, folder, resume=resume, progress=not quiet)
+            path = run(loaded, one, folder, device=device, resume=resume, progress=not quiet)
         except KeyboardInterrupt:
             typer.echo(f"\nStopped in seed {one}. The same command goes on from the last saved step.", err=True)
             raise typer.Exit(130) from None
@@ -184,6 +186,7 @@ def haystack(
     passes: Annotated[int, typer.Option(min=0, help="Sleep passes for every window.")] = 1,
     n: Annotated[int, typer.Option(min=1, help="Haystacks for each seed, variant and length.")] = 100,
     seed: Seeds = None,
+    device: Device = "cpu",
     folder: Folder = None,
     out: Annotated[
         Path | None, typer.Option(help="Table to write or add to.", show_default="data/results/<name>-haystack.csv")
@@ -196,7 +199,7 @@ def haystack(
     seeds, path = _seeds_and_path(checkpoint, seed, folder, out, "haystack")
     rows = hay.haystack(
         checkpoint, seeds, lengths=length or hay.LENGTHS, variants=variant or tuple(hay.HAYS), needles=needles,
-        writes=not no_writing, passes=passes, n=n, folder=folder, progress=not quiet,
+        writes=not no_writing, passes=passes, n=n, device=device, folder=folder, progress=not quiet,
     )  # fmt: skip
     hay.store(rows, path)
     typer.echo(f"{hay.report(rows)}\nStored in {path}.")
@@ -210,6 +213,7 @@ def stream(
     passes: Annotated[int, typer.Option(min=0, help="Sleep passes for every document.")] = 1,
     archive: Annotated[bool, typer.Option("--archive", help="Keep the documents and look them up (BM25).")] = False,
     seed: Seeds = None,
+    device: Device = "cpu",
     folder: Folder = None,
     out: Annotated[
         Path | None, typer.Option(help="Table to write.", show_default="data/results/<name>-stream.csv")
@@ -223,7 +227,7 @@ def stream(
     kind = "archive" if archive else "stream"
     seeds, path = _seeds_and_path(checkpoint, seed, folder, out, kind)
     rows = streams.stream(
-        checkpoint, seeds, n=n, passes=passes, archive=archive, folder=folder, progress=not quiet
+        checkpoint, seeds, n=n, passes=passes, archive=archive, device=device, folder=folder, progress=not quiet
     )
     write_table(path, rows)
     shown = rows[rows["seed"] == rows["seed"].iloc[-1]]

@@ -27,7 +27,8 @@ EXAM_SEEDS = 1_100_000_000
 While the recipes were chosen exams were drawn from 1,000,000,000 on; what is reported was asked since.
 """
 
-ROOM = 64 * 2**20  # bytes for the tensors alive at once; larger chunks were no faster on a CPU
+# bytes for the tensors alive at once; larger chunks were no faster on a CPU, and a GPU is for large ones
+ROOM = {"cpu": 64 * 2**20, "cuda": 4 * 2**30}
 ALIVE = 32  # about how many tensors [rows, tokens, dim] a pass holds at its fullest
 
 
@@ -105,7 +106,7 @@ def evaluate(
         passes: the N to try, 0 included if wanted; sorted, and each taken once.
         n: held-out instances.
         seed: number of the exam.
-        batch: instances slept on at a time, fewer where they would not fit into some 64 MiB.
+        batch: instances slept on at a time, fewer where they would not fit into some 64 MiB (on a GPU, 4 GiB).
         name, model_seed, weights: what the result shall call the model.
         progress: show a bar when it takes more than two seconds.
 
@@ -129,7 +130,7 @@ def evaluate(
     was_training = model.training
     model.eval()
     at_once = exam.context.shape[1] if model.config.eviction == "keep" else min(task.window, exam.context.shape[1])
-    step = max(1, min(batch, ROOM // _bytes_of(model, at_once)))
+    step = max(1, min(batch, room(device) // _bytes_of(model, at_once)))
     title = f"{name} s{model_seed}"
     bar = tqdm(total=n * len(wanted), unit="sleep", delay=2.0, disable=not progress, desc=title)
     try:
@@ -206,7 +207,7 @@ def asked(model: SleepLM, exam: Exam, state: SleepState) -> NDArray[np.uint8]:
     rows = torch.arange(n, device=exam.questions.device).repeat_interleave(count)
     questions, answers = exam.questions.flatten(0, 1), exam.answers.flatten()
     # four copies of the state: the one it starts from, the one it leaves, and what is between
-    step = max(1, ROOM // (4 * (state.nbytes // n) + _bytes_of(model, length)))
+    step = max(1, room(questions.device) // (4 * (state.nbytes // n) + _bytes_of(model, length)))
     right = []
     for start in range(0, len(rows), step):
         cut = slice(start, start + step)
@@ -219,6 +220,11 @@ def asked(model: SleepLM, exam: Exam, state: SleepState) -> NDArray[np.uint8]:
 def _rows_of(exam: Exam, start: int, stop: int) -> Exam:
     cut = {key: getattr(exam, key)[start:stop] for key in ("context", "questions", "answers", "depth")}
     return dataclasses.replace(exam, **cut)
+
+
+def room(device: torch.device) -> int:
+    """Bytes that an evaluation may fill at once."""
+    return ROOM.get(device.type, ROOM["cpu"])
 
 
 def _bytes_of(model: SleepLM, length: int) -> int:

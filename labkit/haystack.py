@@ -11,6 +11,7 @@ from torch import nn
 
 from labkit.checkpoints import load, task_of
 from labkit.evaluate import evaluate
+from labkit.machine import device_called
 from labkit.memory import NeuralMemory
 from labkit.results import table, write_table
 from labkit.tasks import Needle
@@ -35,6 +36,7 @@ def haystack(
     writes: bool = True,
     passes: int = 1,
     n: int = 100,
+    device: str = "cpu",
     folder: str | Path | None = None,
     progress: bool = False,
 ) -> pd.DataFrame:
@@ -49,16 +51,20 @@ def haystack(
         writes: False is the control in which neural memories are read and never written (steps of 0).
         passes: N for every window.
         n: haystacks for each seed, variant and length.
+        device: where the models run; what they recall is the same but for rounding.
 
     Returns:
         One row for every variant, length and seed, and with several seeds one for all of them (seed "all", Student's t
         over seeds): the columns `KEPT` and `COST` of `labkit.results.table`, with ``variant``, ``length``, ``needles``,
-        ``writes`` and ``trained``, the longest context of training.
+        ``writes``, ``trained``, the longest context of training, and ``device``.
 
     Raises ValueError, in a sentence, for a checkpoint of another task or numbers out of range.
     """
+    place = device_called(device)
     models = [load(name, seed, folder) for seed in seeds]
     task = needle_task(models[0][1])
+    for model, _ in models:
+        model.to(place)
     for model, _ in models if not writes else ():
         never_write(model)
     parts = []
@@ -78,6 +84,7 @@ def haystack(
             rows.insert(6, "needles", needles)
             rows.insert(7, "writes", writes)
             rows.insert(8, "trained", task.length)
+            rows["device"] = place.type
             parts.append(rows)
     return pd.concat(parts, ignore_index=True)
 

@@ -11,7 +11,7 @@ import torch
 
 from labkit import __version__
 
-__all__ = ["machine", "versions"]
+__all__ = ["device_called", "machine", "versions"]
 
 
 def versions() -> dict[str, str]:
@@ -28,6 +28,14 @@ def machine() -> dict[str, str | int | float]:
     """What timings depend on: the processor, its cores, the threads torch may use, and the load, where it is told."""
     load = {"load": os.getloadavg()[0]} if hasattr(os, "getloadavg") else {}
     return {"processor": _processor(), "cores": os.cpu_count() or 1, "threads": torch.get_num_threads(), **load}
+
+
+def device_called(name: str) -> torch.device:
+    """The device that torch calls `name` ("cpu", "cuda"); ValueError, in a sentence, where this machine has none."""
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError, NotImplementedError) as why:
+        raise ValueError(f"There is no device {name!r} here; cpu is everywhere. ({str(why).splitlines()[0]})") from None
 
 
 def _processor() -> str:

@@ -26,6 +26,7 @@ from labkit.checkpoints import load
 from labkit.evaluate import EXAM_SEEDS, asked
 from labkit.haystack import needle_task
 from labkit.intervals import over_seeds, share_right
+from labkit.machine import device_called
 from labkit.models import SleepLM
 from labkit.tasks import Exam
 from labkit.tasks.needle import documents
@@ -87,7 +88,7 @@ def read_through(
                 known = _first(exam, number)
                 correct[:, list(after).index(number), :number] = asked(model, known, state)
                 asking += time.perf_counter() - clock
-        one = state.select(torch.zeros(1, dtype=torch.int64))
+        one = state.select(torch.zeros(1, dtype=torch.int64, device=exam.context.device))
         flops = question_flops(model, exam.questions[:1, 0], one)
     return Answers(
         correct,
@@ -145,6 +146,7 @@ def stream(
     after: Sequence[int] | None = None,
     passes: int = 1,
     archive: bool = False,
+    device: str = "cpu",
     folder: str | Path | None = None,
     progress: bool = False,
 ) -> pd.DataFrame:
@@ -157,23 +159,24 @@ def stream(
         passes: N for every document.
         archive: keep the documents and look them up, instead of reading each once; then it is the reader's weights
             alone that the checkpoint gives.
+        device: where the models run.
 
     Returns:
         One row for each bin of age and seed, and with several seeds one for all of them (seed "all").
 
     Raises ValueError, in a sentence, for a model of another task.
     """
-    after = ASKED_AFTER if after is None else after
-    reader = {"checkpoint": name, "archive": archive, "passes": passes}
+    after, place = ASKED_AFTER if after is None else after, device_called(device)
+    reader = {"checkpoint": name, "archive": archive, "passes": passes, "device": place.type}
     rows: list[dict[str, object]] = []
     means: list[NDArray[np.float64]] = []
     for seed in seeds:
         model, card = load(name, seed, folder)
         if (window := needle_task(card).window) != LENGTH:
             raise ValueError(f"{name} reads windows of {window}; documents need needles in windows of {LENGTH} tokens.")
-        exam = exam_of(n, seed, after[-1], LENGTH)
+        exam = exam_of(n, seed, after[-1], LENGTH).to(place)
         read = look_up if archive else partial(read_through, passes=passes)
-        answers = read(model, exam, after, progress=progress)
+        answers = read(model.to(place), exam, after, progress=progress)
         costs = {key: value for key, value in vars(answers).items() if key.startswith(("flops", "seconds"))}
         cells = by_age(answers)
         for age, cell in cells.items():

@@ -25,6 +25,7 @@ from tqdm import tqdm
 from labkit import budget
 from labkit.checkpoints import check_seed, list_checkpoints, read_card, save_checkpoint
 from labkit.files import data_dir, write_beside
+from labkit.machine import device_called
 from labkit.memory import NeuralMemory
 from labkit.models import Output, SleepLM
 from labkit.recipes import Recipe, Training
@@ -55,7 +56,13 @@ class Progress:
 
 
 def train(
-    recipe: Recipe, seed: int, folder: str | Path | None = None, *, resume: bool = True, progress: bool = True
+    recipe: Recipe,
+    seed: int,
+    folder: str | Path | None = None,
+    *,
+    device: str = "cpu",
+    resume: bool = True,
+    progress: bool = True,
 ) -> Path:
     """Train one model and write ``<name>-s<seed>.safetensors`` with its card.
 
@@ -67,6 +74,8 @@ def train(
         recipe: what to train, from `labkit.recipes.load_recipe`.
         seed: starts the weights and the data; two trainings share a random number only if they share a seed.
         folder: where the checkpoint goes; None takes ``data/checkpoints``.
+        device: where the model is trained. Weights and lessons begin the same on all, and sums are rounded otherwise.
+            Anywhere but on a CPU nothing is compiled, and the same seed need not end at the same weights twice.
         resume: False begins anew even where a half-done or a finished training lies.
         progress: show a bar with loss, curriculum depth and accuracy by depth.
 
@@ -74,18 +83,20 @@ def train(
         The path of the checkpoint.
 
     Raises:
-        ValueError: what lies there, half-done or finished, is of another version of the recipe; or the recipe
-            compiles the model, and there is no C++ compiler.
+        ValueError: what lies there, half-done or finished, is of another version of the recipe; there is no such
+            device; or the recipe compiles the model, and there is no C++ compiler.
         TypeError, ValueError: the seed is not a whole number from 0 to 999,999.
         FloatingPointError: the loss is no longer finite; the last saved state is kept.
     """
     check_seed(seed)
+    place = device_called(device)
     task = recipe.make_task()
     settings = recipe.training
     folder = Path(folder) if folder is not None else data_dir() / "checkpoints"
     if resume and folder.is_dir() and (recipe.name, seed) in list_checkpoints(folder):
         return _finished(recipe, seed, folder)
-    if settings.compile and not compiler():
+    compiled = settings.compile and place.type == "cpu"
+    if compiled and not compiler():
         raise ValueError(
             f"The recipe {recipe.name!r} compiles the model, and no C++ compiler was found. Install g++ or clang++ "
             "(or name yours in CXX), or set compile = false in [training], which trains slower."
@@ -94,7 +105,7 @@ def train(
     half_done = folder / f".{recipe.name}-s{seed}.training"
 
     torch.manual_seed(seed)
-    model = SleepLM(recipe.make_config(task))
+    model = SleepLM(recipe.make_config(task)).to(place)
     generator = torch.Generator().manual_seed(seed)
     optimisers = make_optimisers(model, settings)
     at = Progress(depth=task.max_depth if recipe.curriculum.fixed else recipe.curriculum.start, opened=[0])
@@ -103,11 +114,11 @@ def train(
         at = _restore(half_done, recipe, model, optimisers, generator)
     cost = _Cost(model)
     reader = model.read
-    if settings.compile:
+    if compiled:
         model.read = torch.compile(reader, dynamic=False)  # type: ignore[method-assign]
 
     bar = tqdm(total=settings.steps, initial=at.step, desc=f"{recipe.name} s{seed}", disable=not progress)
-    if settings.compile:
+    if compiled:
         bar.set_postfix_str("compiling first, which takes some minutes")
     for now in _steps(model, task, recipe, optimisers, generator, at, cost):
         at = now
@@ -123,7 +134,7 @@ def train(
     card = {
         "task": recipe.task,
         "recipe": recipe.to_dict(),
-        "command": f"labkit train {recipe.name} --seed {seed}",
+        "command": f"labkit train {recipe.name} --seed {seed}" + ("" if device == "cpu" else f" --device {device}"),
         "steps": at.step,
         "train_seconds": round(at.seconds, 1),
         "train_flops": at.flops,
@@ -175,7 +186,8 @@ def lesson_forward(model: SleepLM, batch: Batch, passes: int, precision: str, *,
     for CPUs took a sixth of the time backwards. ``fused=True`` leaves the choice to PyTorch; `labkit.speed` times both.
     """
     attention = contextlib.nullcontext() if fused else sdpa_kernel(SDPBackend.MATH)
-    with attention, torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+    kind = batch.tokens.device.type
+    with attention, torch.autocast(kind, torch.bfloat16, enabled=precision == "bfloat16"):
         return model(batch.tokens, context=batch.context, labels=batch.labels, passes=passes)
 
 
@@ -203,9 +215,10 @@ def _steps(
     settings, curriculum = recipe.training, recipe.curriculum
     lowest, highest = settings.passes_range
     base = (settings.muon_lr, settings.adamw_lr)
+    place = model.embed.weight.device
     while at.step < settings.steps:
         began = time.perf_counter()
-        batch = task.lesson(settings.batch_size, generator, at.depth)
+        batch = task.lesson(settings.batch_size, generator, at.depth).to(place)
         passes = int(torch.randint(lowest, highest + 1, (), generator=generator))
         harden(model, at.step / settings.steps)
         out = lesson_forward(model, batch, passes, settings.precision)

@@ -132,6 +132,20 @@ def test_lessons_mix_variants_and_lengths_and_exams_do_not() -> None:
             Needle(length=60, needles=2, shorter=True, **wrong)  # type: ignore[arg-type]
 
 
+def test_lessons_of_fewer_facts_hold_all_or_a_quarter_down_to_one() -> None:
+    task = Needle(length=64, needles=16, queries=3, fewer=True)
+    generator, seen = seeded(0), set()
+    for _ in range(20):
+        lesson = task.lesson(4, generator, 1)
+        facts = (lesson.tokens[:, : lesson.context] == task.mark).sum(1).unique().item()
+        assert lesson.tokens.shape[1] - lesson.context == 3 * min(3, facts), "no more questions than facts"
+        seen.add(facts)
+    assert seen == {16, 4, 1}
+    assert Needle(length=64, needles=3, fewer=True).lesson(2, seeded(1), 1).tokens.shape[1] == 64 + 9
+    with pytest.raises(TypeError, match="fewer is 1; it should be True or False"):
+        Needle(fewer=1)  # type: ignore[arg-type]
+
+
 def test_documents_hold_one_fact_each_and_no_key_twice() -> None:
     exam = documents(3, 40, 16, seeded(5))
     assert exam.context.shape == (3, 640) and exam.window == 16

@@ -233,6 +233,13 @@ def test_what_is_no_seed_is_told_before_any_work(tmp_path: Path, lessons: Lesson
     assert lessons.depths == [] and not list(tmp_path.iterdir())
 
 
+def test_a_device_that_is_not_here_is_told_before_any_work(tmp_path: Path) -> None:
+    for name in ("abacus", "xpu:7"):
+        with pytest.raises(ValueError, match=f"There is no device '{name}' here; cpu is everywhere"):
+            train(recipe(), 0, tmp_path, device=name)
+    assert not list(tmp_path.iterdir())
+
+
 def test_without_a_compiler_nothing_is_compiled(
     tmp_path: Path, lessons: Lessons, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,7 +37,9 @@ class Needle(Task):
     are drawn anew for every context, and the noise is the same for all.
 
     Lessons may mix variants: with "passkey+number" every row is of one or the other. With ``shorter=True`` a lesson
-    is one window long, or two, four, ... up to the whole length: there are short texts to begin with.
+    is one window long, or two, four, ... up to the whole length: there are short texts to begin with. With
+    ``fewer=True`` it holds all the facts, or a quarter of them, or a quarter of that ...: a memory that was taught with
+    sixteen facts alone can lose a single one (data/LOG.md).
 
     Tokens: haystack word i is i; then the mark that begins a fact; then keys (k0 ...) and values (v0 ...). Context:
     haystack with facts ``mark key value`` at random places. Question: ``mark key``, asked at the key; in training the
@@ -56,6 +58,7 @@ class Needle(Task):
         needles: facts in it.
         variant: "passkey", "number" or "word"; for lessons also several of them, joined by "+".
         shorter: lessons may be shorter, by half, again and again, down to one window.
+        fewer: lessons may hold fewer facts, a quarter, again and again, as long as one is left.
         queries: questions per training sequence, at most `needles` and by default as many.
         window: tokens per window, any number up to `length`; by default one window holds everything.
 
@@ -75,6 +78,7 @@ class Needle(Task):
         window: int | None = None,
         *,
         shorter: bool = False,
+        fewer: bool = False,
     ) -> None:
         whole("length", length, 3)
         whole("needles", needles, 1, min(KEYS, length // 3))
@@ -84,8 +88,9 @@ class Needle(Task):
                 f"variant is {variant!r}; it should be one of {', '.join(HAYS)}, or for lessons some joined by +."
             )
         window = length if window is None else whole("window", window, 1, length)
-        if not isinstance(shorter, bool):
-            raise TypeError(f"shorter is {shorter!r}; it should be True or False.")
+        for name, value in (("shorter", shorter), ("fewer", fewer)):
+            if not isinstance(value, bool):
+                raise TypeError(f"{name} is {value!r}; it should be True or False.")
         if shorter and (window << (length // window).bit_length() - 1 != length or 3 * needles > window):
             raise ValueError(
                 f"For shorter lessons length={length} must be window={window} times 1, 2, 4, 8 ..., and the {needles} "
@@ -93,10 +98,10 @@ class Needle(Task):
             )
         queries = needles if queries is None else whole("queries", queries, 1, needles)
         params = {"length": length, "needles": needles, "variant": variant, "queries": queries, "window": window}
-        params["shorter"] = shorter
+        params |= {"shorter": shorter, "fewer": fewer}
         vocab = WORDS + 1 + KEYS + VALUES
         super().__init__(params=params, vocab=vocab, max_depth=1, window=window, context=length, queries=queries)
-        self.length, self.needles, self.variant, self.shorter = length, needles, variant, shorter
+        self.length, self.needles, self.variant, self.shorter, self.fewer = length, needles, variant, shorter, fewer
         self.mark, self.first_key, self.first_value = WORDS, WORDS + 1, WORDS + 1 + KEYS
 
     def chance(self, depth: int = 1) -> float:
@@ -177,13 +182,19 @@ class Needle(Task):
         return torch.from_numpy(_text(HAYS[self.variants[0]][0], held_out).copy())
 
     def lesson(self, batch_size: int, generator: torch.Generator, depth: int) -> Batch:
-        """A training batch; with ``shorter`` of one window, two, four ..., each as likely."""
-        if not self.shorter:
+        """A training batch; with ``shorter`` of one window, two, four ..., with ``fewer`` of all facts, a quarter ...,
+        each as likely."""
+        if not self.shorter and not self.fewer:
             return super().lesson(batch_size, generator, depth)
         self._check_draw("batch_size", batch_size, generator)
-        doublings = (self.length // self.window).bit_length()
-        length = self.window << int(torch.randint(doublings, (), generator=generator))
-        part = Needle(length, self.needles, self.variant, self.queries, self.window)
+        length, needles = self.length, self.needles
+        if self.shorter:
+            doublings = (self.length // self.window).bit_length()
+            length = self.window << int(torch.randint(doublings, (), generator=generator))
+        if self.fewer:
+            quarterings = (self.needles.bit_length() + 1) // 2
+            needles = self.needles >> 2 * int(torch.randint(quarterings, (), generator=generator))
+        part = Needle(length, needles, self.variant, min(self.queries, needles), self.window)
         return part.lesson(batch_size, generator, depth)
 
     def _contexts(self, n: int, generator: torch.Generator, *, held_out: bool) -> Tensor:
