@@ -12,7 +12,17 @@ import torch
 import torch.nn.functional as F
 
 from labkit.checkpoints import load
-from labkit.explore import chunks, dataflow, divergence, haystacks, needles, surprise, titans_ablations
+from labkit.explore import (
+    chunks,
+    dataflow,
+    divergence,
+    haystacks,
+    long_runs,
+    needles,
+    order,
+    surprise,
+    titans_ablations,
+)
 from labkit.explore.surprise import Knobs, read_text
 from labkit.kernels.titans import recurrent_neural_memory
 from labkit.models.titans import Titans
@@ -199,3 +209,36 @@ def test_ablations_are_drawn_beside_the_paper_s() -> None:
     assert list(here.error_x.array) == pytest.approx([0.1, 0.1])
     assert list(paper.x) == [27.01] and list(paper.y) == [1]  # the paper has no figure for the order of writing
     assert "LMM, whole 0.90, writes its input 0.30" in panel.sentence
+    many = rows_of("ablation-lmm", ("all",), 0.5).assign(needles=64)
+    panel = titans_ablations.ablations(pd.concat([rows, many]))
+    assert list(panel.controls["facts in tokens"].options) == ["1 in 1,024", "1 in 2,048", "64 in 1,024", "64 in 2,048"]
+    panel.controls["facts in tokens"].value = "64 in 1,024"
+    assert "64 in 1,024 tokens, taught with up to 512: LMM, whole 0.50." in panel.sentence
+
+
+def test_orders_are_compared_seed_by_seed() -> None:
+    shares = {"ablation-mac": (0.9, 0.7, 0.8), "ablation-mac-input": (0.8, 0.5, 0.5)}
+    parts = [rows_of(name, (str(i),), share) for name, told in shares.items() for i, share in enumerate(told)]
+    rows = pd.concat([*parts, *(rows_of(name, ("all",), float(np.mean(told))) for name, told in shares.items())])
+    more = order.gained(rows, "passkey")
+    assert list(more.index) == ["1 in 1,024", "1 in 2,048"] and list(more["value"]) == pytest.approx([0.2, 0.2])
+    panel = order.order(rows)
+    means = [trace for trace in panel.figures["write-order"].data if not trace.name.endswith("seeds")]
+    assert [list(trace.y) for trace in means] == [pytest.approx([0.8, 0.8]), pytest.approx([0.6, 0.6])]
+    assert list(means[0].error_y.array) == pytest.approx([0.1, 0.1])
+    assert "1 in 1,024 +0.20 [" in panel.sentence
+
+
+def test_a_long_run_is_drawn_against_its_first_mark() -> None:
+    with pytest.raises(FileNotFoundError, match="`labkit long-run untrained` makes them"):
+        long_runs.stored_run("untrained")
+    ends = {f"{key}_{end}": [0.5, 0.25] for key in ("start", "fresh") for end in ("value", "low", "high")}
+    rows = pd.DataFrame(
+        {"checkpoint": "titans-lmm", "seed": 0, "tokens": [1024, 4096], "asked": 16, "state_bytes": [2048, 2048],
+         "resident_bytes": [2**20, 3 * 2**20], "tokens_per_second": [100.0, 90.0], **ends}
+    )  # fmt: skip
+    panel = long_runs.long_run(rows)
+    lines = {trace.name: list(trace.y) for trace in panel.figures["long-run"].data}
+    assert lines["state"] == [1, 1] and lines["resident memory"] == [1, 3]
+    assert lines["tokens per second"] == pytest.approx([1, 0.9]) and lines["from the start"] == [0.5, 0.25]
+    assert "0.25 of the 16 facts of the start" in panel.sentence and "a state of 2 KiB, 3 MiB" in panel.sentence

@@ -10,6 +10,7 @@ from labkit.intervals import (
     effective_size,
     over_seeds,
     paired_difference,
+    seeds_differ,
     share_right,
     wilson,
 )
@@ -114,6 +115,17 @@ def test_cells_do_not_touch_each_other() -> None:
     values = [draw.random((300, 1)) for _ in range(2)]
     mean, low, high = over_seeds([np.hstack([v, v + 1.0]) for v in values])
     assert np.allclose((mean[1] - mean[0], low[1] - low[0], high[1] - high[0]), 1.0)
+
+
+def test_seeds_that_differ_give_students_t_on_their_differences_and_no_less_than_their_instances() -> None:
+    before, after = np.array([[0.2], [0.4], [0.5]]), np.array([[0.3], [0.9], [0.6]])
+    mean, low, high = seeds_differ(before, after, 1000)
+    theirs = ttest_1samp((after - before).ravel(), 0).confidence_interval(0.95)
+    assert mean[0] == pytest.approx(0.7 / 3) and (low[0], high[0]) == pytest.approx((theirs.low, theirs.high))
+    _, low, high = seeds_differ(np.full((3, 1), 0.5), np.full((3, 1), 0.5), 100)  # seeds agree: 300 instances decide
+    assert high[0] == -low[0] == pytest.approx(1.96 * np.sqrt(0.5 / 300), rel=1e-3)
+    with pytest.raises(ValueError, match="of n instances are needed"):
+        seeds_differ(before, after[:2], 10)
 
 
 def test_what_cannot_be_an_interval_is_refused() -> None:

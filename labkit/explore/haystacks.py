@@ -16,7 +16,7 @@ from labkit.explore.results import SYMBOLS
 from labkit.files import data_dir
 from labkit.tasks.needle import HAYS
 
-__all__ = ["MODELS", "by_age", "by_length", "by_number", "stored_lengths", "stored_streams"]
+__all__ = ["MODELS", "by_age", "by_length", "by_number", "pooled", "settings", "stored_lengths", "stored_streams"]
 
 #: whose rows are drawn, in this order, and what they are called
 MODELS = {
@@ -32,7 +32,7 @@ MODELS = {
 COLOURS = (*style.CYCLE, style.GREY)
 
 
-def stored_lengths(names: Iterable[str] = MODELS, *, writes: bool = True) -> pd.DataFrame:
+def stored_lengths(names: Iterable[str] = MODELS, *, writes: bool = True, passes: int = 1) -> pd.DataFrame:
     """The rows of all models of these names that `labkit haystack` was run for, or those of the control.
 
     Raises FileNotFoundError where there are none.
@@ -44,7 +44,15 @@ def stored_lengths(names: Iterable[str] = MODELS, *, writes: bool = True) -> pd.
             f"No haystack was searched yet; `labkit haystack {next(iter(paths))}` makes the first rows."
         )
     rows = pd.concat(tables, ignore_index=True)
-    return rows[rows["writes"] == writes]
+    return rows[(rows["writes"] == writes) & (rows["passes"] == passes)]
+
+
+def settings(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The rows with a column ``setting``, such as "16 in 1,024" (facts, tokens), and all settings in order."""
+    kinds = sorted(set(zip(rows["needles"].astype(int), rows["length"].astype(int), strict=True)))
+    named = {pair: f"{pair[0]} in {pair[1]:,}" for pair in kinds}
+    pairs = zip(rows["needles"], rows["length"], strict=True)
+    return rows.assign(setting=[named[pair] for pair in pairs]), list(named.values())
 
 
 def pooled(rows: pd.DataFrame, by: str = "checkpoint") -> pd.DataFrame:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from labkit.explore import style
-from labkit.explore.haystacks import pooled, stored_lengths
+from labkit.explore.haystacks import pooled, settings, stored_lengths
 from labkit.explore.panel import Panel, choice
 from labkit.explore.results import SYMBOLS
 from labkit.intervals import seeds_differ
@@ -18,51 +18,50 @@ ORDERS = {"ablation-mac": "writes what attention gave (the paper)", "ablation-ma
 
 
 def gained(rows: pd.DataFrame, variant: str) -> pd.DataFrame:
-    """What the paper's order finds more than the other: columns value, low, high, by length of the haystack."""
-    own = rows[(rows["variant"] == variant) & (rows["needles"] == 1) & (rows["seed"] != "all")]
-    paper, other = (own[own["checkpoint"] == name].pivot(index="seed", columns="length") for name in ORDERS)
+    """What the paper's order finds more than the other, seed against seed: value, low, high for each setting."""
+    own, kinds = settings(rows[(rows["variant"] == variant) & (rows["seed"] != "all")])
+    paper, other = (
+        own[own["checkpoint"] == name].pivot(index="seed", columns="setting", values="accuracy")[kinds]
+        for name in ORDERS
+    )
     both = paper.index.intersection(other.index)
-    shares = (part.loc[both, "accuracy"] for part in (other, paper))
-    ends = seeds_differ(*(share.to_numpy(np.float64) for share in shares), n=int(own["n"].min()))
-    return pd.DataFrame(dict(zip(("value", "low", "high"), ends, strict=True)), index=paper["accuracy"].columns)
+    ends = seeds_differ(*(part.loc[both].to_numpy(np.float64) for part in (other, paper)), n=int(own["n"].min()))
+    return pd.DataFrame(dict(zip(("value", "low", "high"), ends, strict=True)), index=kinds)
 
 
 def order(rows: pd.DataFrame | None = None) -> Panel:
-    """Recall of both orders by length of the haystack: the mean of the seeds with its interval, and every seed."""
-    rows = stored_lengths(ORDERS) if rows is None else rows
-    rows = rows[rows["needles"] == 1]
-    shown, lengths = pooled(rows), sorted(int(length) for length in rows["length"].unique())
+    """Recall of both orders by facts and tokens: the mean of the seeds with its interval, and every seed."""
+    rows, cells = settings(stored_lengths(ORDERS) if rows is None else rows)
+    shown, place = pooled(rows), {setting: i for i, setting in enumerate(cells)}
     kinds = [variant for variant in HAYS if variant in set(rows["variant"])]
     variant = choice("needle", kinds, kinds[0])
     fig = style.figure(
-        "write-order", "Two orders of memory as context", x="tokens of the haystack", y="right answers (share)",
-        x_range=(np.log2(lengths[0]) - 0.3, np.log2(lengths[-1]) + 0.3), y_range=(-0.03, 1.05), width=860, height=430,
-        margin_b=110,
+        "write-order", "Two orders of memory as context", x="facts in tokens", y="right answers (share)",
+        x_range=(-0.5, len(cells) - 0.5), y_range=(-0.03, 1.05), width=860, height=430, margin_b=110,
     )  # fmt: skip
-    fig.update_xaxes(tickvals=[np.log2(at) for at in lengths], ticktext=[f"{at:,}" for at in lengths])
+    fig.update_xaxes(tickvals=list(place.values()), ticktext=cells)
     traces = {}
     for i, (name, told) in enumerate(ORDERS.items()):
-        look = {"colour": style.CYCLE[i], "marker_symbol": SYMBOLS[i]}
-        band, line = style.band(fig, told, colour=style.CYCLE[i]), style.line(fig, told, **look)
-        traces[name] = band, line, style.line(fig, f"{told}, seeds", mode="markers", opacity=0.5, **look)
+        look = {"colour": style.CYCLE[i], "marker_symbol": SYMBOLS[i], "mode": "markers"}
+        mean = style.line(fig, told, marker_size=11, error_y={"type": "data", "symmetric": False}, **look)
+        traces[name] = (i - 0.5) / 5, mean, style.line(fig, f"{told}, seeds", opacity=0.4, **look)
 
     def show() -> str:
         part = rows[rows["variant"] == variant.value]
         with fig.batch_update():
-            for name, (band, line, seeds) in traces.items():
-                own = shown[(shown["variant"] == variant.value) & (shown["checkpoint"] == name)].sort_values("length")
-                x = np.log2(own["length"].to_numpy(float))
-                line.x, line.y = style.column(x), style.column(own["accuracy"])
-                band.update(style.band_outline(x, own["low"], own["high"]))
+            for name, (aside, mean, seeds) in traces.items():
+                own = shown[(shown["variant"] == variant.value) & (shown["checkpoint"] == name)]
                 each = part[(part["checkpoint"] == name) & (part["seed"] != "all")]
-                seeds.x = style.column(np.log2(each["length"].to_numpy(float)))
+                mean.x, mean.y = style.column([place[at] + aside for at in own["setting"]]), own["accuracy"].to_numpy()
+                mean.error_y = {"array": own["high"] - own["accuracy"], "arrayminus": own["accuracy"] - own["low"]}
+                seeds.x = style.column([place[at] + aside + 0.04 for at in each["setting"]])
                 seeds.y = style.column(each["accuracy"])
         more = gained(rows, variant.value)
-        told = "; ".join(f"{at:,} tokens {e.value:+.2f} [{e.low:+.2f}, {e.high:+.2f}]" for at, e in more.iterrows())
-        return f"{variant.value}: the paper's order finds more by, seed against seed: {told}. Shaded: 95% intervals."
+        told = "; ".join(f"{at} {e.value:+.2f} [{e.low:+.2f}, {e.high:+.2f}]" for at, e in more.iterrows())
+        return f"{variant.value}: what the paper's order finds more, seed against seed, facts in tokens: {told}."
 
     return Panel(
         "write-order", show, controls=[variant], figures=[fig],
         source=f"Stored: data/results/{', '.join(f'{name}-haystack.csv' for name in ORDERS)}; made by `labkit haystack "
-        "<name>` on held-out haystacks of one needle.",
+        "<name>` on held-out haystacks, every fact asked alone. Bars: 95% intervals.",
     )  # fmt: skip

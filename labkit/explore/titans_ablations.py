@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from labkit.explore import style
-from labkit.explore.haystacks import pooled, stored_lengths
+from labkit.explore.haystacks import pooled, settings, stored_lengths
 from labkit.explore.panel import Panel, choice
 from labkit.explore.panes import axes, panes, stack
 from labkit.tasks.needle import HAYS
@@ -43,14 +43,14 @@ PERPLEXITY = {
 
 
 def ablations(rows: pd.DataFrame | None = None) -> Panel:
-    """Recall of the whole and of what lacks a part, at a length and for a needle of choice, beside the paper's."""
+    """Recall of the whole and of what lacks a part, for as many facts and tokens as chosen, beside the paper's."""
     rows = stored_lengths(PARTS) if rows is None else rows
-    shown, trained = pooled(rows[rows["needles"] == 1]), int(rows["trained"].max())
+    trained = int(rows["trained"].max())
+    shown, kinds_of_hay = settings(pooled(rows))
     names = [name for name in PARTS if name in set(shown["checkpoint"])]
     kinds = [variant for variant in HAYS if variant in set(shown["variant"])]
-    lengths = sorted(int(length) for length in shown["length"].unique())
-    variant, length = choice("needle", kinds, kinds[0]), choice("haystack (tokens)", lengths, lengths[-1])
-    titles = ["Recall of one needle, here", "Perplexity in the paper (lower is better)"]
+    variant, setting = choice("needle", kinds, kinds[0]), choice("facts in tokens", kinds_of_hay, kinds_of_hay[-1])
+    titles = ["Recall, here", "Perplexity in the paper (lower is better)"]
     fig = panes("titans-ablations", titles, height=420, gap=0.04, margin_l=190)
     place = np.arange(len(names))[::-1]
     dots = {"mode": "markers", "marker_size": 10, "showlegend": False}
@@ -65,7 +65,7 @@ def ablations(rows: pd.DataFrame | None = None) -> Panel:
     axes(fig, (1, 2), x="perplexity", y="", x_range=(26, 29.5), y_range=span, tickvals=place, showticklabels=False)
 
     def show() -> str:
-        part = shown[(shown["variant"] == variant.value) & (shown["length"] == length.value)].set_index("checkpoint")
+        part = shown[(shown["variant"] == variant.value) & (shown["setting"] == setting.value)].set_index("checkpoint")
         own = part.reindex(names)
         with fig.batch_update():
             here.x, here.y = style.column(own["accuracy"]), style.column(place)
@@ -75,13 +75,13 @@ def ablations(rows: pd.DataFrame | None = None) -> Panel:
         ranked = own["accuracy"].dropna().sort_values(ascending=False)
         order = ", ".join(f"{PARTS[name].removeprefix('... ')} {value:.2f}" for name, value in ranked.items())
         return (
-            f"{variant.value}, {length.value:,} tokens, trained on up to {trained}: {order}. The paper measures "
+            f"{variant.value}, {setting.value} tokens, taught with up to {trained}: {order}. The paper measures "
             "another thing, language models; what can be compared is the order of the parts."
         )
 
     files = ", ".join(f"{name}-haystack.csv" for name in names)
     return Panel(
-        "titans-ablations", show, controls=[variant, length], figures=[fig],
+        "titans-ablations", show, controls=[variant, setting], figures=[fig],
         source=f"Stored in data/results: {files}; made by `labkit haystack <name>` over all seeds, on held-out "
         "haystacks. Right: arXiv 2501.00663, table 5.",
     )  # fmt: skip

@@ -6,7 +6,17 @@ from collections.abc import Callable
 
 import ipywidgets as W
 
-from labkit.explore import chunks, dataflow, divergence, haystacks, needles, surprise, titans_ablations
+from labkit.explore import (
+    chunks,
+    dataflow,
+    divergence,
+    haystacks,
+    long_runs,
+    needles,
+    order,
+    surprise,
+    titans_ablations,
+)
 from labkit.explore.panel import Panel
 
 __all__ = ["TITANS"]
@@ -62,9 +72,20 @@ TITANS: dict[str, tuple[Callable[[], Panel], str]] = {
         "Share of right answers about a document against how many documents were read since, one line with its "
         "interval for each memory, and one for an archive with look-ups.",
     ),
+    "long-run": (
+        long_runs.long_run,
+        "Two plots against the tokens that one session has read. Left, the share of right answers about facts of its "
+        "start and about facts just read. Right, the size of its state, resident memory and tokens per second, each "
+        "over its first value.",
+    ),
+    "write-order": (
+        order.order,
+        "Share of facts recalled by a memory that stores what attention gave and by one that stores its input, side by "
+        "side for each number of facts and tokens: the mean of the seeds with its interval, and each seed.",
+    ),
     "titans-ablations": (
         titans_ablations.ablations,
-        "Two rows of dots beside the names of what was left out. Left, the share of needles found, with intervals; "
+        "Two columns of dots beside the names of what was left out. Left, the share of facts recalled, with intervals; "
         "right, the perplexity that the paper gives for the same omission.",
     ),
 }
