@@ -29,6 +29,13 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "sliding attention": {"eviction": "sliding", "pattern": ("attention",), "repeat": 2},
     "sliding window of 1": {"eviction": "sliding", "window": 1},
     "keep": {"eviction": "keep", "repeat": 2},
+    "keep, convolved attention": {"eviction": "keep", "attention_conv": 3, "associative": True},
+    "sliding convolved attention": {
+        "eviction": "sliding",
+        "pattern": ("attention",),
+        "repeat": 2,
+        "attention_conv": 4,
+    },
     "keep, looped transformer": {"eviction": "keep", "pattern": ("attention",), "repeat": 2},
     "keep, no reinjection": {"eviction": "keep", "reinject": False},
 }

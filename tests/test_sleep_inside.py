@@ -120,11 +120,18 @@ def test_gradients_of_forward_equal_finite_differences() -> None:
         assert (gradient * direction).sum().item() == pytest.approx(slope, rel=1e-6, abs=1e-7)
 
 
-def test_attention_is_softmax_attention_with_rotated_pairs() -> None:
+@pytest.mark.parametrize("conv", [1, 3])
+def test_attention_is_softmax_attention_with_rotated_pairs(conv: int) -> None:
     """One head by hand: a turn by the position, a softmax over what is in sight, a sum of values."""
-    mixer = built("attention alone", heads=1, repeat=1).blocks[0].mixer
+    mixer = built("attention alone", heads=1, repeat=1, attention_conv=conv).blocks[0].mixer
     x = torch.randn(1, 6, 8, dtype=torch.float64)
-    y, _ = mixer(x, mixer.init_state(1))
+    y, *_ = mixer(x, *mixer.init_state(1))
+    taps = torch.ones(1, 24, dtype=torch.float64) if conv == 1 else mixer.taps
+
+    def mixed(name: str, t: int) -> Tensor:
+        weight, first = getattr(mixer, name).weight, 8 * ("query", "key", "value").index(name)
+        seen = [(tap[first : first + 8], t + 1 - conv + i) for i, tap in enumerate(taps)]
+        return torch.stack([tap * (weight @ x[0, s]) for tap, s in seen if s >= 0]).sum(0)
 
     def turned(vector: Tensor, position: int) -> Tensor:
         pairs = torch.complex(vector[:4], vector[4:])
@@ -133,8 +140,8 @@ def test_attention_is_softmax_attention_with_rotated_pairs() -> None:
         return torch.cat([pairs.real, pairs.imag])
 
     for t in range(6):
-        query = turned(mixer.query.weight @ x[0, t], t)
-        scores = torch.stack([query @ turned(mixer.key.weight @ x[0, s], s) for s in range(t + 1)])
+        query = turned(mixed("query", t), t)
+        scores = torch.stack([query @ turned(mixed("key", s), s) for s in range(t + 1)])
         weights = F.softmax(scores / math.sqrt(8), dim=0)
-        by_hand = sum(w * (mixer.value.weight @ x[0, s]) for s, w in enumerate(weights))
+        by_hand = sum(w * mixed("value", s) for s, w in enumerate(weights))
         close(y[0, t], mixer.out.weight @ by_hand)

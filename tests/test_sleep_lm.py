@@ -115,8 +115,9 @@ def published(model: SleepLM, window: Tensor, state: SleepState, passes: int) ->
         left = Memories((), (), ())
         for block in model.blocks:
             if block.kind == "attention":
-                y, pair = block.mixer(block.norm(h), next(caches))
-                left = left._replace(cache=(*left.cache, pair))
+                own = tuple(itertools.islice(tails, int(config.attention_conv > 1)))
+                y, pair, own = block.mixer(block.norm(h), next(caches), own)
+                left = left._replace(cache=(*left.cache, pair), tails=(*left.tails, *own))
             else:
                 y, written, tail = block.mixer(block.norm(h), next(writes), next(tails))
                 left = left._replace(fast=(*left.fast, written), tails=(*left.tails, tail))

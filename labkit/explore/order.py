@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -25,7 +27,8 @@ def gained(rows: pd.DataFrame, variant: str) -> pd.DataFrame:
         for name in ORDERS
     )
     both = paper.index.intersection(other.index)
-    ends = seeds_differ(*(part.loc[both].to_numpy(np.float64) for part in (other, paper)), n=int(own["n"].min()))
+    before, after = (part.loc[both].to_numpy(np.float64) for part in (other, paper))
+    ends = seeds_differ(before, after, int(own["n"].min()))
     return pd.DataFrame(dict(zip(("value", "low", "high"), ends, strict=True)), index=kinds)
 
 
@@ -42,7 +45,7 @@ def order(rows: pd.DataFrame | None = None) -> Panel:
     fig.update_xaxes(tickvals=list(place.values()), ticktext=cells)
     traces = {}
     for i, (name, told) in enumerate(ORDERS.items()):
-        look = {"colour": style.CYCLE[i], "marker_symbol": SYMBOLS[i], "mode": "markers"}
+        look: dict[str, Any] = {"colour": style.CYCLE[i], "marker_symbol": SYMBOLS[i], "mode": "markers"}
         mean = style.line(fig, told, marker_size=11, error_y={"type": "data", "symmetric": False}, **look)
         traces[name] = (i - 0.5) / 5, mean, style.line(fig, f"{told}, seeds", opacity=0.4, **look)
 

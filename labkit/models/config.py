@@ -42,8 +42,10 @@ class SleepConfig:
         memory_layers, expansion, chunk_size, max_step, momentum, forgetting: of Titans' memories; see
             `labkit.memory.NeuralMemory`.
         persistent: learned tokens that attention in Titans' blocks always sees.
-        associative: whether a gated delta memory begins with keys like queries, from the token before, as Titans'
-            memories do (`labkit.memory.association`).
+        attention_conv: tokens seen by a short causal convolution of the attention blocks' queries, keys and values; 1
+            is attention as it is usually written. (Attention inside Titans' blocks has none.)
+        associative: whether a gated delta memory, and attention with such a convolution, begins with keys like queries,
+            from the token before, as Titans' memories do (`labkit.memory.association`).
         write: what a "mac" memory stores, "attended" (the paper) or the block's "input".
     """
 
@@ -69,6 +71,7 @@ class SleepConfig:
     forgetting: bool = True
     persistent: int = 4
     write: str = "attended"
+    attention_conv: int = 1
     associative: bool = False
 
     def __post_init__(self) -> None:
@@ -77,7 +80,8 @@ class SleepConfig:
         object.__setattr__(self, "pattern", tuple(self.pattern))
         filled = {"key_dim": lambda: self.dim // self.heads, "value_dim": lambda: self.dim // self.heads}
         filled["segment"] = lambda: self.window
-        sizes = ("vocab", "window", "dim", "heads", "repeat", "conv", "memory_layers", "expansion", "chunk_size")
+        shape = ("vocab", "window", "dim", "heads", "repeat")
+        sizes = (*shape, "conv", "attention_conv", "memory_layers", "expansion", "chunk_size")
         for name in (*sizes, *filled):
             value = getattr(self, name)
             if value is None and name in filled:

@@ -28,25 +28,41 @@ class Attention(nn.Module):
     Args:
         dim, heads: width and number of heads.
         reach: how many positions a token sees, itself included; None sees all that the cache holds.
+        conv: tokens that a depthwise causal convolution mixes into each query, key and value, as before a memory; 1
+            is attention as it is usually written.
     """
 
-    def __init__(self, dim: int, heads: int, reach: int | None = None) -> None:
+    def __init__(self, dim: int, heads: int, reach: int | None = None, conv: int = 1) -> None:
         super().__init__()
         self.heads, self.reach = heads, reach
         self.query = nn.Linear(dim, dim, bias=False)
         self.key = nn.Linear(dim, dim, bias=False)
         self.value = nn.Linear(dim, dim, bias=False)
         self.out = nn.Linear(dim, dim, bias=False)
+        self.taps: nn.Parameter | None = None
+        if conv > 1:
+            taps = torch.empty(conv, 3 * dim).uniform_(-0.5, 0.5)
+            taps[-1] += 1.0  # the token itself comes first; its neighbours are learned
+            self.taps = nn.Parameter(taps)
 
-    def init_state(self, batch_size: int) -> tuple[Tensor, Tensor]:
-        """An empty cache: keys and values ``[B, 0, H, D]``."""
+    def init_state(self, batch_size: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, ...]]:
+        """An empty cache, keys and values ``[B, 0, H, D]``, and the empty tail of a convolution, if there is one."""
         empty = self.query.weight.new_zeros(batch_size, 0, self.heads, self.query.out_features // self.heads)
-        return empty, empty
+        if self.taps is None:
+            return (empty, empty), ()
+        return (empty, empty), (self.taps.new_zeros(batch_size, self.taps.shape[0] - 1, self.taps.shape[1]),)
 
-    def forward(self, x: Tensor, cache: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """``x [B, T, dim]`` and the cache of P earlier tokens; returns ``y`` and the cache of P + T."""
+    def forward(
+        self, x: Tensor, cache: tuple[Tensor, Tensor], tails: tuple[Tensor, ...] = ()
+    ) -> tuple[Tensor, tuple[Tensor, Tensor], tuple[Tensor, ...]]:
+        """``x [B, T, dim]``, the cache of P earlier tokens and the convolution's last inputs; ``y`` and both anew."""
         weight = torch.cat([self.query.weight, self.key.weight, self.value.weight])
-        q, k, v = F.linear(x, weight).unflatten(-1, (3 * self.heads, -1)).chunk(3, dim=2)
+        mixed = F.linear(x, weight)
+        if self.taps is not None:
+            inputs = torch.cat([*(tail.to(x.dtype) for tail in tails), mixed], dim=1)  # [B, conv - 1 + T, channels]
+            mixed = sum(inputs[:, i : i + x.shape[1]] * tap for i, tap in enumerate(self.taps))
+            tails = (inputs[:, x.shape[1] :],)
+        q, k, v = mixed.unflatten(-1, (3 * self.heads, -1)).chunk(3, dim=2)
         past = cache[0].shape[1]
         if past:
             k, v = torch.cat([cache[0], k], dim=1), torch.cat([cache[1], v], dim=1)
@@ -64,7 +80,7 @@ class Attention(nn.Module):
             attn_mask=mask,
             is_causal=mask is None,
         )
-        return self.out(y.transpose(1, 2).flatten(-2)), (k, v)
+        return self.out(y.transpose(1, 2).flatten(-2)), (k, v), tails
 
 
 class SwiGLU(nn.Module):

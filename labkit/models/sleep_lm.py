@@ -41,7 +41,7 @@ class Block(nn.Module):
         self.mixer: Attention | GatedDelta | Titans
         if kind == "attention":
             reach = config.window if config.eviction == "sliding" else None
-            self.mixer = Attention(config.dim, config.heads, reach)
+            self.mixer = Attention(config.dim, config.heads, reach, config.attention_conv)
         elif kind in TITANS:
             self.mixer = Titans(kind, config)
         else:
@@ -54,7 +54,8 @@ class Block(nn.Module):
     def init_state(self, batch_size: int) -> Memories:
         """This block's part of an empty state."""
         if isinstance(self.mixer, Attention):
-            return Memories((), (self.mixer.init_state(batch_size),), ())
+            cache, tails = self.mixer.init_state(batch_size)
+            return Memories((), (cache,), tails)
         if isinstance(self.mixer, GatedDelta):
             fast, tail = self.mixer.init_state(batch_size)
             return Memories((fast,), (), (tail,))
@@ -64,8 +65,8 @@ class Block(nn.Module):
         """``h [B, T, dim]`` and this block's part of a state; both anew."""
         x = self.norm(h)
         if isinstance(self.mixer, Attention):
-            y, cache = self.mixer(x, before.cache[0])
-            after = Memories((), (cache,), ())
+            y, cache, tails = self.mixer(x, before.cache[0], before.tails)
+            after = Memories((), (cache,), tails)
         elif isinstance(self.mixer, GatedDelta):
             y, fast, tail = self.mixer(x, before.fast[0], before.tails[0])
             after = Memories((fast,), (), (tail,))
@@ -95,6 +96,8 @@ class SleepLM(nn.Module):
         for module in self.modules():
             if isinstance(module, NeuralMemory) or (isinstance(module, GatedDelta) and config.associative):
                 associate(module.query, module.key, module.taps)  # once more: all layers were drawn anew
+            elif isinstance(module, Attention) and module.taps is not None and config.associative:
+                associate(module.query, module.key, module.taps)
 
     # ---------------------------------------------------------------- the face every model of the lab has
 
