@@ -96,6 +96,7 @@ def test_training_begins_with_steps_that_are_never_zero() -> None:
         ({"max_step": 0.0}, "max_step must be a finite number above 0"),
         ({"max_step": True}, "max_step must be a finite number above 0"),
         ({"limit": -1.0}, "limit must be a finite number above 0"),
+        ({"clip": 0.0}, "clip must be a finite number above 0"),
         ({"chunk_size": 0}, "chunk_size must be a whole number of at least 1"),
         ({"chunk_size": 513}, "chunk_size must be 1 to 512"),
     ],

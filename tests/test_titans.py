@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from typing import Any
 
 import pytest
@@ -189,6 +190,30 @@ def test_a_limit_keeps_what_overshoots_finite_and_touches_nothing_else() -> None
     assert torch.equal(tame[0], limited[0])
 
 
+@pytest.mark.parametrize("chunk", [1, 4])
+@pytest.mark.parametrize("layers", [1, 3])
+def test_a_clip_shortens_long_gradients_in_both_forms_and_touches_no_other(layers: int, chunk: int) -> None:
+    inputs = drawn(9, layers)
+    tokens, weights, velocity = inputs
+    surprise = continue_memory(*tokens, Carried.begin(weights, velocity), chunk_size=chunk)[2]
+    forms = [partial(form, clip=1.01 * float(surprise.median())) for form in (neural_memory, recurrent_neural_memory)]
+    found, wanted = (results(form, inputs, torch.float64, chunk) for form in forms)
+    plain = results(neural_memory, inputs, torch.float64, chunk)
+    assert max(relative_error(found[what], right) for what, right in wanted.items()) < 1e-10
+    assert relative_error(found["y"], plain["y"]) > 1e-3
+    large = neural_memory(*inputs[0], *inputs[1:], chunk_size=chunk, clip=10 * float(surprise.max()))[0]
+    assert torch.equal(large, neural_memory(*inputs[0], *inputs[1:], chunk_size=chunk)[0])
+
+
+def test_a_clip_keeps_the_gradient_of_a_token_that_surprises_nobody() -> None:
+    """The length of a zero gradient has no derivative; what is not clipped must not ask for it."""
+    tokens, weights, velocity = ([t.clone().requires_grad_() for t in several] for several in drawn(4, 1, filled=False))
+    q, k, v, *gates = tokens
+    y, _ = neural_memory(q, 0 * k, 0 * v, *gates, weights, velocity, chunk_size=4, clip=1.0)
+    y.sum().backward()
+    assert all(t.grad is None or t.grad.isfinite().all() for t in tokens)
+
+
 # ----------------------------------------------------------------------------------------------------- what is refused
 
 
@@ -207,6 +232,7 @@ def test_a_limit_keeps_what_overshoots_finite_and_touches_nothing_else() -> None
         ({"chunk_size": 0}, ValueError, "chunk_size must be a whole number from 1 to 512, but it is 0"),
         ({"chunk_size": True}, ValueError, "chunk_size must be a whole number"),
         ({"limit": 0.0}, ValueError, "limit must be a finite number above 0"),
+        ({"clip": float("inf")}, ValueError, "clip must be a finite number above 0"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_sentence(change: dict[str, Any], error: type[Exception], sentence: str) -> None:

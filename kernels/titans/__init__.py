@@ -27,6 +27,7 @@ def neural_memory(
     *,
     chunk_size: int = 1,
     limit: float | None = None,
+    clip: float | None = None,
 ) -> tuple[Tensor, tuple[list[Tensor], list[Tensor]]]:
     """Write every token into a small network by gradient descent, and read it (Titans, arXiv 2501.00663).
 
@@ -48,6 +49,8 @@ def neural_memory(
         limit: None is the paper's rule. A number is the lab's own addition: before each chunk every layer of weights
             and of velocity whose Frobenius norm is above ``limit * sqrt(out)`` is scaled back to that, so that a
             memory that overshoots does not run away.
+        clip: None is the paper's rule. A number, again the lab's own: a token whose gradient, over all layers, is
+            longer than this is written with a step as much shorter.
 
     Returns:
         ``y [B, T, H, D]`` in v's dtype, and weights and velocity after the last token, in float64 if the inputs are
@@ -59,7 +62,8 @@ def neural_memory(
     """
     check_inputs(q, k, v, step, momentum, forget, {"weights": weights, "velocity": velocity}, chunk_size)
     carried = Carried.begin(weights, velocity)
-    y, carried, _ = continue_memory(q, k, v, step, momentum, forget, carried, chunk_size=chunk_size, limit=limit)
+    knobs = {"limit": limit, "clip": clip}
+    y, carried, _ = continue_memory(q, k, v, step, momentum, forget, carried, chunk_size=chunk_size, **knobs)
     return y, (carried.weights, carried.velocity)
 
 
@@ -74,6 +78,7 @@ def continue_memory(
     *,
     chunk_size: int = 1,
     limit: float | None = None,
+    clip: float | None = None,
 ) -> tuple[Tensor, Carried, Tensor]:
     """`neural_memory`, going on with the chunk that is open: however a text is split, the same is computed.
 
@@ -93,14 +98,15 @@ def continue_memory(
             f"The open chunk holds {carried.position} tokens, which do not fit chunk_size={chunk_size}; go on with the "
             "chunk size it was begun with."
         )
-    if limit is not None and (isinstance(limit, bool) or not 0 < limit < math.inf):
-        raise ValueError(f"limit must be a finite number above 0, or None for no limit, but it is {limit!r}.")
+    for name, number in (("limit", limit), ("clip", clip)):
+        if number is not None and (isinstance(number, bool) or not 0 < number < math.inf):
+            raise ValueError(f"{name} must be a finite number above 0, or None for none, but it is {number!r}.")
     dtype = state_dtype(q)
     with torch.autocast(q.device.type, enabled=False):  # a memory adds up many small errors; it keeps full precision
         tokens = Tokens(*(t.to(dtype).transpose(1, 2) for t in (q, k, v, step, momentum, forget)))
         weights, velocity, anchor = ([t.to(dtype) for t in several] for several in lists.values())
         kept = Carried(weights, velocity, anchor, carried.position)
-        y, carried, surprise = chunked_neural_memory(tokens, kept, chunk_size, limit)
+        y, carried, surprise = chunked_neural_memory(tokens, kept, chunk_size, limit, clip)
     return y.transpose(1, 2).to(v.dtype), carried, surprise.transpose(1, 2)
 
 

@@ -53,7 +53,7 @@ class Tokens:
 
 
 def chunked_neural_memory(
-    tokens: Tokens, carried: Carried, chunk_size: int, limit: float | None
+    tokens: Tokens, carried: Carried, chunk_size: int, limit: float | None, clip: float | None
 ) -> tuple[Tensor, Carried, Tensor]:
     """Write and read all tokens, going on with the chunk that is open.
 
@@ -66,10 +66,8 @@ def chunked_neural_memory(
         if carried.position == 0:
             carried = Carried.begin(_limited(carried.weights, limit), _limited(carried.velocity, limit))
         here = slice(first, min(first + chunk_size - carried.position, length))
-        if chunk_size == 1:
-            y, surprise, carried = _one(tokens.cut(here), carried)
-        else:
-            y, surprise, carried = _several(tokens.cut(here), carried)
+        written = _one if chunk_size == 1 else _several
+        y, surprise, carried = written(tokens.cut(here), carried, clip)
         if carried.position == chunk_size:
             carried = Carried.begin(carried.weights, carried.velocity)
         outputs.append(y)
@@ -104,9 +102,16 @@ def gradients(anchor: Weights, k: Tensor, v: Tensor) -> tuple[list[Tensor], list
 
 
 def _surprise(inputs: list[Tensor], errors: list[Tensor]) -> Tensor:
-    """``[B, H, C]`` the norm of each token's gradient; an outer product's is the product of its two sides'."""
+    """``[B, H, C]`` the square of the norm of each token's gradient; an outer product's norm is that of its sides."""
     squares = [x.square().sum(-1) * e.square().sum(-1) for x, e in zip(inputs, errors, strict=True)]
-    return torch.stack(squares).sum(0).sqrt()
+    return torch.stack(squares).sum(0)
+
+
+def _clipped(step: Tensor, squares: Tensor, clip: float | None) -> Tensor:
+    """Steps ``[B, H, C]``, shorter where the gradient's square is above ``clip ** 2``, untouched elsewhere."""
+    if clip is None:
+        return step
+    return torch.where(squares > clip**2, step * clip / squares.clamp(min=clip**2).sqrt(), step)
 
 
 def _limited(several: Weights, limit: float | None) -> Weights:
@@ -118,27 +123,31 @@ def _limited(several: Weights, limit: float | None) -> Weights:
     return [w * torch.where(n > m, m / n.clamp(min=m), 1.0) for w, m, n in zip(several, most, norms, strict=True)]
 
 
-def _one(tokens: Tokens, carried: Carried) -> tuple[Tensor, Tensor, Carried]:
+def _one(tokens: Tokens, carried: Carried, clip: float | None) -> tuple[Tensor, Tensor, Carried]:
     """A chunk of one token: what the masks come to when there is nothing to mask."""
     inputs, errors = gradients(carried.weights, tokens.k, tokens.v)
-    θ, η, α = (gate[..., None] for gate in (tokens.step, tokens.momentum, tokens.forget))  # [B, H, 1, 1]
+    squares = _surprise(inputs, errors)
+    step = _clipped(tokens.step, squares, clip)
+    θ, η, α = (gate[..., None] for gate in (step, tokens.momentum, tokens.forget))  # [B, H, 1, 1]
     velocity, weights = [], []
     for x, e, w, s in zip(inputs, errors, carried.weights, carried.velocity, strict=True):
         velocity.append(η * s - (θ * x).mT * e)
         weights.append(torch.addcmul(velocity[-1], 1 - α, w))
-    return answers(weights, tokens.q), _surprise(inputs, errors), Carried(weights, velocity, weights, 1)
+    return answers(weights, tokens.q), squares.sqrt(), Carried(weights, velocity, weights, 1)
 
 
-def _several(tokens: Tokens, carried: Carried) -> tuple[Tensor, Tensor, Carried]:
+def _several(tokens: Tokens, carried: Carried, clip: float | None) -> tuple[Tensor, Tensor, Carried]:
     """The tokens of one chunk, or a part of them, at once."""
     inputs, errors = gradients(carried.anchor, tokens.k, tokens.v)
+    squares = _surprise(inputs, errors)
+    step = _clipped(tokens.step, squares, clip)
     passed_on = products(tokens.momentum)  # [B, H, C, C]: what is left at token j of the surprise of token i <= j
     remains = products(1 - tokens.forget)  # of what was written into the weights
     since_start = tokens.momentum.cumprod(-1)  # [B, H, C]: of the velocity before the chunk
     kept = (1 - tokens.forget).cumprod(-1)  # of the weights before it
-    reached = remains @ passed_on * tokens.step[..., None, :]  # what token i has moved in M by token t, over -x_i e_i^T
+    reached = remains @ passed_on * step[..., None, :]  # what token i has moved in M by token t, over -x_i e_i^T
     pushed = (remains @ since_start[..., None])[..., 0]  # and what the old velocity has
-    late = passed_on[..., -1, :] * tokens.step  # the same for S at the end
+    late = passed_on[..., -1, :] * step  # the same for S at the end
 
     y = tokens.q
     for number, (x, e, w, s) in enumerate(zip(inputs, errors, carried.weights, carried.velocity, strict=True)):
@@ -150,7 +159,7 @@ def _several(tokens: Tokens, carried: Carried) -> tuple[Tensor, Tensor, Carried]
         weights.append(last[0] * w + last[1] * s - (reached[..., -1, :, None] * x).mT @ e)
         velocity.append(last[2] * s - (late[..., None] * x).mT @ e)
     position = carried.position + tokens.step.shape[-1]
-    return y, _surprise(inputs, errors), Carried(weights, velocity, carried.anchor, position)
+    return y, squares.sqrt(), Carried(weights, velocity, carried.anchor, position)
 
 
 def products(factors: Tensor) -> Tensor:

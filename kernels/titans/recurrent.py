@@ -27,6 +27,7 @@ def recurrent_neural_memory(
     velocity: Weights,
     *,
     chunk_size: int = 1,
+    clip: float | None = None,
 ) -> tuple[Tensor, tuple[Weights, Weights]]:
     """`neural_memory` as the paper writes it (Titans, equations 10, 12 to 14; with chunks 16 and 18).
 
@@ -42,6 +43,9 @@ def recurrent_neural_memory(
             return (read(weights, key) - value).square().sum()  # equation 12; rows and heads do not meet
 
         surprise = torch.func.grad(loss)(anchor)
+        if clip is not None:  # the lab's own: too long a gradient takes a step as much shorter
+            length = torch.stack([g.square().sum((-2, -1)) for g in surprise]).sum(0).sqrt()
+            θ = θ * (clip / length.clamp(min=clip))[..., None, None]
         velocity = [η * s - θ * g for s, g in zip(velocity, surprise, strict=True)]  # equations 10 and 14
         weights = [(1 - α) * w + s for w, s in zip(weights, velocity, strict=True)]  # equation 13
         outputs.append(read(weights, q[:, t]))  # read after the write

@@ -71,6 +71,8 @@ class NeuralMemory(nn.Module):
         max_step: the largest step; None takes ``1 / (max(chunk_size, 8) * layers)``, since every layer moves the
             answer, and tokens of a chunk that look alike all push the same way.
         limit: on the norm of M and S before each chunk (see `labkit.kernels.neural_memory`); None is the paper's rule.
+        clip: on the norm of a token's gradient, over the square root of a head's width; None is the paper's rule.
+            Trained memories of two layers stay below; one of four layers diverges within a chunk without (data/LOG.md).
 
     Raises:
         ValueError: a sentence, for a size out of range.
@@ -89,6 +91,7 @@ class NeuralMemory(nn.Module):
         conv: int = 4,
         max_step: float | None = None,
         limit: float | None = 2.0,
+        clip: float | None = 10.0,
     ) -> None:
         super().__init__()
         sizes = {"dim": dim, "heads": heads, "layers": layers, "expansion": expansion, "conv": conv}
@@ -102,7 +105,7 @@ class NeuralMemory(nn.Module):
             raise ValueError(f"dim={dim} must be a multiple of heads={heads}, so that every head is as wide.")
         if chunk_size > WIDEST_CHUNK:
             raise ValueError(f"chunk_size must be 1 to {WIDEST_CHUNK}, but it is {chunk_size}.")
-        for name, number in (("max_step", max_step), ("limit", limit)):
+        for name, number in (("max_step", max_step), ("limit", limit), ("clip", clip)):
             if number is not None and (isinstance(number, bool) or not 0 < number < math.inf):
                 raise ValueError(f"{name} must be a finite number above 0, or None, but it is {number!r}.")
         pushes = max(chunk_size, 8) * layers  # that may add up before anything answers them
@@ -116,6 +119,7 @@ class NeuralMemory(nn.Module):
         self.stretch: Tensor
         self.register_buffer("stretch", torch.tensor(STRETCH), persistent=False)
         width = dim // heads
+        self.clip = None if clip is None else clip * math.sqrt(width)
         sides = [width, *[expansion * width] * (layers - 1), width]
         self.initial = nn.ParameterList(
             torch.randn(heads, rows, columns) * (GAIN if i else 1.0) * rows**-0.5 * (i < layers - 1)
@@ -155,7 +159,8 @@ class NeuralMemory(nn.Module):
         step, momentum, forget = self._rates(gates)
         carried = Carried(list(state.weights), list(state.velocity), list(state.anchor), state.position)
         y, carried, surprise = continue_memory(
-            q, k, v, step, momentum, forget, carried, chunk_size=self.chunk_size, limit=self.limit
+            q, k, v, step, momentum, forget, carried,
+            chunk_size=self.chunk_size, limit=self.limit, clip=self.clip,
         )
         after = MemoryState(
             tuple(carried.weights), tuple(carried.velocity), tuple(carried.anchor), tail, carried.position
