@@ -198,7 +198,7 @@ def test_stored_ages_are_drawn_with_the_archive(tmp_path: Path, monkeypatch: pyt
         table.to_csv(tmp_path / "results" / f"{name}-{kind}.csv", index=False)
     panel = haystacks.by_age()
     lines = {trace.name: list(trace.y) for trace in panel.figures["stream-by-age"].data if trace.fill != "toself"}
-    assert lines == {"MAC": pytest.approx([0.4, 0.4]), "BM25 and a window": pytest.approx([1.0, 1.0])}
+    assert lines == {"MAC": pytest.approx([0.4, 0.4]), "BM25 and a reader": pytest.approx([1.0, 1.0])}
 
 
 def test_ablations_are_drawn_beside_the_paper_s() -> None:

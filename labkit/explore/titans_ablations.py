@@ -51,8 +51,10 @@ def ablations(rows: pd.DataFrame | None = None) -> Panel:
     kinds = [variant for variant in HAYS if variant in set(shown["variant"])]
     variant, setting = choice("needle", kinds, kinds[0]), choice("facts in tokens", kinds_of_hay, kinds_of_hay[-1])
     titles = ["Recall, here", "Perplexity in the paper (lower is better)"]
-    fig = panes("titans-ablations", titles, height=420, gap=0.04, margin_l=190)
+    fig = panes("titans-ablations", titles, height=420, gap=0.04, margin_l=250)
     place = np.arange(len(names))[::-1]
+    alone = {name: "" if "all" in set(own["seed"]) else " (one seed)" for name, own in shown.groupby("checkpoint")}
+    titled = [PARTS[name] + alone[name] for name in names]
     dots = {"mode": "markers", "marker_size": 10, "showlegend": False}
     bars = {"type": "data", "symmetric": False, "thickness": 2}
     here = stack(fig, (1, 1), go.Scatter(x=[0], y=[0], marker_color=style.ROLES["model"], **dots))
@@ -60,7 +62,7 @@ def ablations(rows: pd.DataFrame | None = None) -> Panel:
     paper = {"x": [ppl for _, ppl in told], "y": [at for at, _ in told], "marker_symbol": "diamond"}
     stack(fig, (1, 2), go.Scatter(**paper, marker_color=style.ROLES["rival"], **dots))
     span = (-0.6, len(names) - 0.4)
-    named: dict[str, Any] = {"tickvals": place, "ticktext": [PARTS[name] for name in names]}
+    named: dict[str, Any] = {"tickvals": place, "ticktext": titled}
     axes(fig, (1, 1), x="right answers (share), 95% interval", y="", x_range=(-0.03, 1.05), y_range=span, **named)
     axes(fig, (1, 2), x="perplexity", y="", x_range=(26, 29.5), y_range=span, tickvals=place, showticklabels=False)
 
