@@ -123,7 +123,7 @@ def test_what_looking_up_costs_is_what_the_rows_say() -> None:
     even = heart["flops_document"] / (archive["flops_question"] - heart["flops_question"])
     told = f"for {heart['flops_document']:.1f} million FLOPs and answers a question for {heart['flops_question']:.1f}"
     assert told in WORDS and f"needs {archive['flops_question']:.1f} for a question" in WORDS
-    assert f"(at {even:.2f} questions a document)" in WORDS
+    assert f"(they cost the same at {even:.2f} questions a document)" in WORDS
 
 
 def test_what_is_said_of_single_seeds_and_of_two_passes() -> None:
