@@ -74,7 +74,7 @@ def test_nothing_depends_on_how_it_is_cut(kind: str, monkeypatch: pytest.MonkeyP
     model, task = pair_of(kind)
     whole = evaluate(model, task, (0, 2), n=30, batch=30)
     cut = evaluate(model, task, (2, 0, 2), n=30, batch=7)
-    monkeypatch.setattr(evaluation, "ROOM", 1)  # room for one row at a time
+    monkeypatch.setattr(evaluation, "ROOM", {"cpu": 1})  # room for one row at a time
     narrow = evaluate(model, task, (0, 2), n=30)
     assert np.array_equal(whole.correct, cut.correct) and np.array_equal(whole.correct, narrow.correct)
     assert cut.passes == (0, 2)
