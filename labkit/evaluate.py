@@ -130,7 +130,7 @@ def evaluate(
     was_training = model.training
     model.eval()
     at_once = exam.context.shape[1] if model.config.eviction == "keep" else min(task.window, exam.context.shape[1])
-    step = max(1, min(batch, room(device) // _bytes_of(model, at_once)))
+    step = max(1, min(batch, _room(device) // _bytes_of(model, at_once)))
     title = f"{name} s{model_seed}"
     bar = tqdm(total=n * len(wanted), unit="sleep", delay=2.0, disable=not progress, desc=title)
     try:
@@ -207,7 +207,7 @@ def asked(model: SleepLM, exam: Exam, state: SleepState) -> NDArray[np.uint8]:
     rows = torch.arange(n, device=exam.questions.device).repeat_interleave(count)
     questions, answers = exam.questions.flatten(0, 1), exam.answers.flatten()
     # four copies of the state: the one it starts from, the one it leaves, and what is between
-    step = max(1, room(questions.device) // (4 * (state.nbytes // n) + _bytes_of(model, length)))
+    step = max(1, _room(questions.device) // (4 * (state.nbytes // n) + _bytes_of(model, length)))
     right = []
     for start in range(0, len(rows), step):
         cut = slice(start, start + step)
@@ -222,7 +222,7 @@ def _rows_of(exam: Exam, start: int, stop: int) -> Exam:
     return dataclasses.replace(exam, **cut)
 
 
-def room(device: torch.device) -> int:
+def _room(device: torch.device) -> int:
     """Bytes that an evaluation may fill at once."""
     return ROOM.get(device.type, ROOM["cpu"])
 

@@ -61,10 +61,8 @@ def haystack(
     Raises ValueError, in a sentence, for a checkpoint of another task or numbers out of range.
     """
     place = device_called(device)
-    models = [load(name, seed, folder) for seed in seeds]
+    models = [(model.to(place), card) for model, card in (load(name, seed, folder) for seed in seeds)]
     task = needle_task(models[0][1])
-    for model, _ in models:
-        model.to(place)
     for model, _ in models if not writes else ():
         never_write(model)
     parts = []

@@ -118,9 +118,8 @@ def look_up(model: SleepLM, exam: Exam, after: Sequence[int], *, progress: bool 
             archive.index(terms[:number], show_progress=False)
             indexing += (time.perf_counter() - clock) / number
             clock = time.perf_counter()
-            found, _ = archive.retrieve(
-                asks[:number], k=1, backend_selection="numpy", show_progress=False
-            )
+            # named, so that ties do not depend on what else is installed
+            found, _ = archive.retrieve(asks[:number], k=1, backend_selection="numpy", show_progress=False)
             correct[row, i, :number] = _reread(model, exam, row, torch.from_numpy(np.asarray(found)[:, 0].astype(int)))
             asking += time.perf_counter() - clock
     page, question = exam.context[0, : exam.window], exam.questions[:1, 0]

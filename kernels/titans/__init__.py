@@ -62,8 +62,9 @@ def neural_memory(
     """
     check_inputs(q, k, v, step, momentum, forget, {"weights": weights, "velocity": velocity}, chunk_size)
     carried = Carried.begin(weights, velocity)
-    knobs = {"limit": limit, "clip": clip}
-    y, carried, _ = continue_memory(q, k, v, step, momentum, forget, carried, chunk_size=chunk_size, **knobs)
+    y, carried, _ = continue_memory(
+        q, k, v, step, momentum, forget, carried, chunk_size=chunk_size, limit=limit, clip=clip
+    )
     return y, (carried.weights, carried.velocity)
 
 

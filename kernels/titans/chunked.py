@@ -66,8 +66,8 @@ def chunked_neural_memory(
         if carried.position == 0:
             carried = Carried.begin(_limited(carried.weights, limit), _limited(carried.velocity, limit))
         here = slice(first, min(first + chunk_size - carried.position, length))
-        written = _one if chunk_size == 1 else _several
-        y, surprise, carried = written(tokens.cut(here), carried, clip)
+        write = _one if chunk_size == 1 else _several
+        y, surprise, carried = write(tokens.cut(here), carried, clip)
         if carried.position == chunk_size:
             carried = Carried.begin(carried.weights, carried.velocity)
         outputs.append(y)
@@ -101,7 +101,7 @@ def gradients(anchor: Weights, k: Tensor, v: Tensor) -> tuple[list[Tensor], list
     return inputs, errors[::-1]
 
 
-def _surprise(inputs: list[Tensor], errors: list[Tensor]) -> Tensor:
+def _squared_surprise(inputs: list[Tensor], errors: list[Tensor]) -> Tensor:
     """``[B, H, C]`` the square of the norm of each token's gradient; an outer product's norm is that of its sides."""
     squares = [x.square().sum(-1) * e.square().sum(-1) for x, e in zip(inputs, errors, strict=True)]
     return torch.stack(squares).sum(0)
@@ -126,7 +126,7 @@ def _limited(several: Weights, limit: float | None) -> Weights:
 def _one(tokens: Tokens, carried: Carried, clip: float | None) -> tuple[Tensor, Tensor, Carried]:
     """A chunk of one token: what the masks come to when there is nothing to mask."""
     inputs, errors = gradients(carried.weights, tokens.k, tokens.v)
-    squares = _surprise(inputs, errors)
+    squares = _squared_surprise(inputs, errors)
     step = _clipped(tokens.step, squares, clip)
     θ, η, α = (gate[..., None] for gate in (step, tokens.momentum, tokens.forget))  # [B, H, 1, 1]
     velocity, weights = [], []
@@ -139,7 +139,7 @@ def _one(tokens: Tokens, carried: Carried, clip: float | None) -> tuple[Tensor, 
 def _several(tokens: Tokens, carried: Carried, clip: float | None) -> tuple[Tensor, Tensor, Carried]:
     """The tokens of one chunk, or a part of them, at once."""
     inputs, errors = gradients(carried.anchor, tokens.k, tokens.v)
-    squares = _surprise(inputs, errors)
+    squares = _squared_surprise(inputs, errors)
     step = _clipped(tokens.step, squares, clip)
     passed_on = products(tokens.momentum)  # [B, H, C, C]: what is left at token j of the surprise of token i <= j
     remains = products(1 - tokens.forget)  # of what was written into the weights

@@ -44,8 +44,8 @@ def recurrent_neural_memory(
 
         surprise = torch.func.grad(loss)(anchor)
         if clip is not None:  # the lab's own: too long a gradient takes a step as much shorter
-            length = torch.stack([g.square().sum((-2, -1)) for g in surprise]).sum(0).sqrt()
-            θ = θ * (clip / length.clamp(min=clip))[..., None, None]
+            squares = torch.stack([g.square().sum((-2, -1)) for g in surprise]).sum(0)
+            θ = θ * (clip / squares.clamp(min=clip**2).sqrt())[..., None, None]
         velocity = [η * s - θ * g for s, g in zip(velocity, surprise, strict=True)]  # equations 10 and 14
         weights = [(1 - α) * w + s for w, s in zip(weights, velocity, strict=True)]  # equation 13
         outputs.append(read(weights, q[:, t]))  # read after the write

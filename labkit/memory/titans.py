@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from labkit.kernels.titans import WIDEST_CHUNK, Carried, continue_memory, read_memory
 from labkit.memory.association import associate
+from labkit.memory.convolution import convolve
 
 __all__ = ["MemoryState", "NeuralMemory"]
 
@@ -72,7 +73,7 @@ class NeuralMemory(nn.Module):
             answer, and tokens of a chunk that look alike all push the same way.
         limit: on the norm of M and S before each chunk (see `labkit.kernels.neural_memory`); None is the paper's rule.
         clip: on the norm of a token's gradient, over the square root of a head's width; None is the paper's rule.
-            Trained memories of two layers stay below; one of four layers diverges within a chunk without (data/LOG.md).
+            Trained memories of two layers stay below; one of four diverged within a chunk without it (data/LOG.md).
 
     Raises:
         ValueError: a sentence, for a size out of range.
@@ -159,8 +160,7 @@ class NeuralMemory(nn.Module):
         step, momentum, forget = self._rates(gates)
         carried = Carried(list(state.weights), list(state.velocity), list(state.anchor), state.position)
         y, carried, surprise = continue_memory(
-            q, k, v, step, momentum, forget, carried,
-            chunk_size=self.chunk_size, limit=self.limit, clip=self.clip,
+            q, k, v, step, momentum, forget, carried, chunk_size=self.chunk_size, limit=self.limit, clip=self.clip
         )
         after = MemoryState(
             tuple(carried.weights), tuple(carried.velocity), tuple(carried.anchor), tail, carried.position
@@ -192,12 +192,11 @@ class NeuralMemory(nn.Module):
     def _project(self, x: Tensor, tail: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Queries, keys and values ``[B, T, H, D]``, gates ``[B, T, 3 H]`` before their sigmoids, and the new tail."""
         weight = torch.cat([self.query.weight, self.key.weight, self.value.weight, self.gates.weight])
-        inputs = torch.cat([tail.to(x.dtype), F.linear(x, weight)], dim=1)  # [B, conv - 1 + T, channels]
-        mixed = sum(inputs[:, i : i + x.shape[1]] * tap for i, tap in enumerate(self.taps))
+        mixed, tail = convolve(F.linear(x, weight), tail, self.taps)
         *qkv, gates = mixed.split([*[x.shape[-1]] * 3, self.gates.out_features], dim=-1)
         q, k, v = (self._heads(F.silu(t)) for t in qkv)
         q, k = (F.normalize(t, dim=-1, eps=1e-6) for t in (q, k))
-        return q, k, v, gates + self.gates.bias, inputs[:, x.shape[1] :]
+        return q, k, v, gates + self.gates.bias, tail
 
     def _rates(self, gates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         step, momentum, forget = gates.chunk(3, dim=-1)

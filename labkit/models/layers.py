@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from labkit.memory import convolve
+
 
 def rotate(x: Tensor, first: int) -> Tensor:
     """Rotary positions (RoPE, arXiv 2104.09864) for ``x [B, T, H, D]`` whose first token stands at `first`.
@@ -59,9 +61,8 @@ class Attention(nn.Module):
         weight = torch.cat([self.query.weight, self.key.weight, self.value.weight])
         mixed = F.linear(x, weight)
         if self.taps is not None:
-            inputs = torch.cat([*(tail.to(x.dtype) for tail in tails), mixed], dim=1)  # [B, conv - 1 + T, channels]
-            mixed = sum(inputs[:, i : i + x.shape[1]] * tap for i, tap in enumerate(self.taps))
-            tails = (inputs[:, x.shape[1] :],)
+            mixed, tail = convolve(mixed, tails[0], self.taps)
+            tails = (tail,)
         q, k, v = mixed.unflatten(-1, (3 * self.heads, -1)).chunk(3, dim=2)
         past = cache[0].shape[1]
         if past:
