@@ -168,11 +168,11 @@ def by_age(rows: pd.DataFrame | None = None) -> Panel:
     )  # fmt: skip
     fig.update_xaxes(tickvals=list(range(len(ages))), ticktext=ages)
     newest = []
-    for i, (_, part) in enumerate(shown.groupby("reader", sort=False)):
+    for _, part in shown.groupby("reader", sort=False):
         own = part.set_index("age").loc[ages]
-        archive = bool(own["archive"].iloc[0])
-        told = "BM25 and a reader" if archive else MODELS[own["checkpoint"].iloc[0]]
-        _curve(fig, i, told, np.arange(len(ages), dtype=np.float64), own)
+        name, archive = own["checkpoint"].iloc[0], bool(own["archive"].iloc[0])
+        told = "BM25 and a reader" if archive else MODELS[name]
+        _curve(fig, list(MODELS).index(name), told, np.arange(len(ages), dtype=np.float64), own)
         newest.append(f"{told} {own['accuracy'].iloc[0]:.2f} and {own['accuracy'].iloc[-1]:.2f}")
     told = f"Right answers about the newest document, and about those {ages[-1]} back: {', '.join(newest)}."
     return Panel(

@@ -36,18 +36,18 @@ def long_run(rows: pd.DataFrame | None = None) -> Panel:
         drawn = {"mode": "lines+markers", "name": told, "marker_color": style.ROLES[colour], "error_y": own}
         stack(fig, (1, 1), go.Scatter(x=style.column(x), y=style.column(rows[f"{key}_value"]), **drawn))
     most = 1.0
-    for (key, told), colour, dash in zip(FLAT.items(), style.CYCLE[1:], ("solid", "dash", "dot"), strict=False):
+    looks = (("vermillion", "solid"), ("black", "dash"), ("purple", "dot"))
+    for (key, told), (colour, dash) in zip(FLAT.items(), looks, strict=True):
         whole = rows[key].to_numpy(float)
         share = whole / whole[np.isfinite(whole)][0]
         most = max(most, float(np.nanmax(share)))
-        drawn = {"mode": "lines+markers", "name": told, "line": {"color": colour, "dash": dash}}
+        drawn = {"mode": "lines+markers", "name": told, "line": {"color": style.PALETTE[colour], "dash": dash}}
         stack(fig, (1, 2), go.Scatter(x=style.column(x), y=style.column(share), **drawn))
     ends = (x[0] - 0.4, x[-1] + 0.4)
-    for pane in (1, 2):
-        at = {"tickvals": list(x), "ticktext": [f"{tokens:,}" for tokens in rows["tokens"]]}
-        fig.update_xaxes(**at, row=1, col=pane)
-    axes(fig, (1, 1), x="tokens read", y="right answers (share)", x_range=ends, y_range=(-0.03, 1.05))
-    axes(fig, (1, 2), x="tokens read", y="times the first", x_range=ends, y_range=(0, 1.15 * most))
+    thousands = [f"{tokens / 1000:.0f}" for tokens in rows["tokens"]]
+    fig.update_xaxes(tickvals=list(x), ticktext=thousands, tickfont_size=11)
+    axes(fig, (1, 1), x="thousand tokens read", y="right answers (share)", x_range=ends, y_range=(-0.03, 1.05))
+    axes(fig, (1, 2), x="thousand tokens read", y="times the first", x_range=ends, y_range=(0, 1.15 * most))
     last = rows.iloc[-1]
     told = (
         f"After {last['tokens']:,} tokens: {last['start_value']:.2f} of the {last['asked']} facts of the start, "

@@ -73,7 +73,8 @@ class NeuralMemory(nn.Module):
             answer, and tokens of a chunk that look alike all push the same way.
         limit: on the norm of M and S before each chunk (see `labkit.kernels.neural_memory`); None is the paper's rule.
         clip: on the norm of a token's gradient, over the square root of a head's width; None is the paper's rule.
-            Trained memories of two layers stay below; one of four diverged within a chunk without it (data/LOG.md).
+            A trained memory of four layers diverged within a chunk without it; of two layers most stay below
+            (data/LOG.md).
 
     Raises:
         ValueError: a sentence, for a size out of range.
