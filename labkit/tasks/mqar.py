@@ -7,9 +7,14 @@ import re
 import torch
 from torch import Tensor
 
-from .base import Exam, Task, text_items, whole, whole_windows
+from .base import Batch, Exam, Task, text_items, whole, whole_windows
 
 _PAIR = re.compile(r"k?([0-9]+)\s*-?>\s*v?([0-9]+)", re.ASCII | re.IGNORECASE)
+
+
+def _quarters(pairs: int) -> list[int]:
+    """All pairs, a quarter, a quarter of that, as long as one is left."""
+    return [pairs >> shift for shift in range(0, pairs.bit_length(), 2)]
 
 
 class MQAR(Task):
@@ -22,6 +27,9 @@ class MQAR(Task):
     nothing, and questions follow one another in random order instead of at gaps with a power law. And the
     answer follows its question, where the published generator puts a random token (which can be a key that
     nobody asks for).
+
+    With ``fewer=True`` a lesson holds all the pairs, or a quarter of them, or a quarter of that ..., each as likely,
+    and asks as much fewer questions: many pairs at once are hard to begin with (data/LOG.md).
 
     Tokens: key i is i, value j is keys + j. Context: ``key value`` for each pair. Question: ``key``, asked
     there; in training the value follows. All questions have depth 1.
@@ -39,16 +47,24 @@ class MQAR(Task):
         keys, values: how many different keys and values there are, each at least ``pairs``.
         queries: questions per training sequence, at most ``pairs``.
         window: tokens per window; even and a divisor of 2 * pairs. By default one window holds all pairs.
+        fewer: lessons may hold fewer pairs, a quarter, again and again, as long as one is left.
 
     Raises:
-        TypeError: a parameter is not a whole number.
+        TypeError: a size is not a whole number, or `fewer` not True or False.
         ValueError: a parameter is out of range.
     """
 
     name = "mqar"
 
     def __init__(
-        self, pairs: int = 8, keys: int = 32, values: int = 32, queries: int = 8, window: int | None = None
+        self,
+        pairs: int = 8,
+        keys: int = 32,
+        values: int = 32,
+        queries: int = 8,
+        window: int | None = None,
+        *,
+        fewer: bool = False,
     ) -> None:
         whole("pairs", pairs, 1)
         for key, value in (("keys", keys), ("values", values)):
@@ -61,11 +77,20 @@ class MQAR(Task):
         if queries > pairs:
             raise ValueError(f"Each pair is asked at most once, so {pairs} pairs allow no {queries} queries.")
         window = whole_windows(window, 2 * pairs, "pair")
+        if not isinstance(fewer, bool):
+            raise TypeError(f"fewer is {fewer!r}; it should be True or False.")
         params = {"pairs": pairs, "keys": keys, "values": values, "queries": queries, "window": window}
+        params |= {"fewer": fewer}
+        cut = next((few for few in _quarters(pairs) if fewer and 2 * few > window and 2 * few % window), None)
+        if cut is not None:
+            raise ValueError(
+                f"Lessons of fewer pairs would hold {cut}, whose {2 * cut} tokens are no whole windows of {window}; "
+                "take a number of pairs or a window that is a power of two."
+            )
         super().__init__(
             params=params, vocab=keys + values, max_depth=1, window=window, context=2 * pairs, queries=queries
         )
-        self.pairs, self.keys, self.values = pairs, keys, values
+        self.pairs, self.keys, self.values, self.fewer = pairs, keys, values, fewer
 
     def chance(self, depth: int = 1) -> float:
         """1 / values."""
@@ -127,6 +152,17 @@ class MQAR(Task):
             if key in seen:
                 raise ValueError(f"Key {key} stands there twice; a key has one value.")
             seen.add(key)
+
+    def lesson(self, batch_size: int, generator: torch.Generator, depth: int) -> Batch:
+        """A training batch; with ``fewer`` of all pairs, a quarter, a quarter of that ..., each as likely."""
+        if not self.fewer:
+            return super().lesson(batch_size, generator, depth)
+        self._check_draw("batch_size", batch_size, generator)
+        sizes = _quarters(self.pairs)
+        pairs = sizes[int(torch.randint(len(sizes), (), generator=generator))]
+        queries = max(1, self.queries * pairs // self.pairs)
+        few = MQAR(pairs, self.keys, self.values, queries, min(self.window, 2 * pairs))
+        return few.lesson(batch_size, generator, depth)
 
     def _contexts(self, n: int, generator: torch.Generator, *, held_out: bool) -> Tensor:
         # No split is needed: pairs are drawn anew for every context.

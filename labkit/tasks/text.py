@@ -127,6 +127,11 @@ def paragraphs(*, held_out: bool) -> list[str]:
     return [p for p in found if (zlib.crc32(p.encode()) % 4 == 0) == held_out]
 
 
+def all_bytes(*, held_out: bool) -> Tensor:
+    """The whole text that is for lessons, or held out for exams, as tokens ``[bytes]``."""
+    return torch.from_numpy(_bytes(held_out).copy())
+
+
 @functools.cache
 def _bytes(held_out: bool) -> NDArray[np.int64]:
     text = "\n\n".join(paragraphs(held_out=held_out))

@@ -1,0 +1,70 @@
+"""The commands that look at the lab itself: list, check, doctor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from .shared import app, in_sentences
+
+
+@app.command("list")
+@in_sentences
+def list_() -> None:
+    """Recipes that can be trained, and checkpoints that can be evaluated."""
+    from labkit.checkpoints import list_checkpoints, read_card
+    from labkit.recipes import list_recipes, load_recipe
+
+    def recipe(name: str) -> str:
+        return load_recipe(name).description
+
+    def checkpoint(name: str, seed: int) -> str:
+        card = read_card(name, seed)
+        return f"{card['parameters']:,} parameters, {card.get('steps', 0):,} steps"
+
+    typer.echo("Recipes")
+    for name in list_recipes():
+        typer.echo(f"  {name:<20} {_or_why_not(recipe, name)}")
+    typer.echo("Checkpoints")
+    for name, seed in list_checkpoints():
+        typer.echo(f"  {name:<20} seed {seed:<3} {_or_why_not(checkpoint, name, seed)}")
+
+
+@app.command()
+@in_sentences
+def check() -> None:
+    """Measure every operator against its float64 reference; exit code 1 when one is worse than promised."""
+    from labkit import checks, checks_titans
+
+    measured = {
+        "Gated delta rule": (checks.gated_delta_errors(), checks.LIMITS),
+        "Neural memory": (checks_titans.neural_memory_errors(), checks_titans.LIMITS),
+    }
+    for name, (rows, limits) in measured.items():
+        typer.echo("\n".join([name, *(f"  {line}" for line in checks.summary(rows, limits))]))
+    typer.echo("\n".join(checks_titans.chunk_distances()))
+    if not all(checks.kept(*told) for told in measured.values()):
+        raise typer.Exit(1)
+
+
+@app.command()
+@in_sentences
+def doctor() -> None:
+    """Say whether this installation is whole; exit code 1 when it is not."""
+    from labkit.doctor import examine
+
+    findings = examine()
+    for finding in findings:
+        typer.echo(f"{'well ' if finding.well else 'WRONG'}  {finding.sentence}")
+    if not all(finding.well for finding in findings):
+        raise typer.Exit(1)
+
+
+def _or_why_not(line: Callable[..., str], *args: Any) -> str:
+    """A line of a list; a damaged file gets its sentence there and does not hide the others."""
+    try:
+        return line(*args)
+    except (ValueError, OSError) as mistake:
+        return str(mistake)

@@ -1,0 +1,91 @@
+"""What the commands share: the app, options, mistakes told in sentences, and where tables go."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperCommand
+
+NUMBER = re.compile(r"[+-]?\d+(\.\d*)?")
+
+app = typer.Typer(
+    help="Train language models that sleep, and see what they know afterwards.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+class ManyValues(TyperCommand):
+    """A command whose options may take several numbers: `--passes 0 1` is `--passes 0 --passes 1`."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        """Repeat the option in front of every number after its first; everything else stays as it is."""
+        many = {name for param in self.params if getattr(param, "multiple", False) for name in param.opts}
+        spread: list[str] = []
+        option: str | None = None  # the option whose numbers are being read
+        first = False
+        for arg in args:
+            name = arg.split("=", 1)[0]
+            if name in many:
+                option, first = name, "=" not in arg
+            elif first:
+                first = False
+            elif option is not None and NUMBER.fullmatch(arg):
+                spread.append(option)
+            else:
+                option = None
+            spread.append(arg)
+        return super().parse_args(ctx, spread)
+
+
+def refuse(sentence: object) -> NoReturn:
+    typer.echo(f"labkit: {sentence}", err=True)
+    raise typer.Exit(2)
+
+
+def in_sentences(command: Callable[..., None]) -> Callable[..., None]:
+    """Tell the mistakes that the lab's own checks raise without a traceback."""
+
+    @functools.wraps(command)
+    def told(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except (ValueError, OSError, ArithmeticError, ImportError) as mistake:
+            refuse(mistake)
+
+    return told
+
+
+Seeds = Annotated[
+    list[int] | None, typer.Option("--seed", min=0, max=999_999, help="One seed or several.", show_default=False)
+]
+Device = Annotated[str, typer.Option(help="Where models run, as torch calls it: cpu, cuda.")]
+Folder = Annotated[Path | None, typer.Option(help="Folder of checkpoints.", show_default="data/checkpoints")]
+
+
+def seeds_and_path(
+    checkpoint: str, seeds: list[int] | None, folder: Path | None, out: Path | None, kind: str
+) -> tuple[list[int], Path]:
+    """The seeds asked for, or all there are, and where their table goes."""
+    from labkit.checkpoints import list_checkpoints
+
+    known = [s for name, s in list_checkpoints(folder) if name == checkpoint]
+    return sorted(set(seeds or known or [0])), table_path(f"{checkpoint}-{kind}", folder, out)
+
+
+def table_path(name: str, folder: Path | None, out: Path | None) -> Path:
+    """Where a table of results goes: to `out`, or else into data/results."""
+    from labkit.files import data_dir
+
+    if folder is not None and out is None:
+        raise ValueError("Checkpoints of another --folder have no place in data/results; name a table with --out.")
+    if out is not None and out.suffix != ".csv":
+        raise ValueError(f"--out must end in .csv, but it is {out}.")
+    return out or data_dir() / "results" / f"{name}.csv"
