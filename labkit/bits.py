@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import lzma
 import math
 from collections.abc import Sequence
@@ -22,10 +21,11 @@ from labkit.haystack import never_write
 from labkit.intervals import LEVEL, Interval
 from labkit.machine import device_called
 from labkit.models import SleepLM
+from labkit.results import add_rows
 from labkit.tasks import Text
 from labkit.tasks.text import all_bytes
 
-__all__ = ["READ", "bits_per_byte", "block_bits", "compressed", "report"]
+__all__ = ["READ", "bits_per_byte", "block_bits", "compressed", "read", "report", "store"]
 
 READ = (64, 192, 448, 960, 1984)
 """Bytes slept on before a block: of the models in data/recipes one window, then 3, 7 (as in training), 15, 31."""
@@ -116,7 +116,6 @@ def block_bits(
     return np.concatenate(found)
 
 
-@functools.cache
 def compressed() -> float:
     """Bits that LZMA needs for each held-out byte when it has read the text of the lessons first."""
     known, new = (bytes(all_bytes(held_out=held_out).tolist()) for held_out in (False, True))
@@ -129,6 +128,21 @@ def _interval(bits: NDArray[np.float64]) -> Interval:
     means = [part.mean() for part in np.split(bits, STRETCH * np.arange(1, whole))]
     low, high = stats.ttest_1samp(means, 0.0).confidence_interval(LEVEL)
     return Interval(float(bits.mean()), float(low), float(high))
+
+
+def store(rows: pd.DataFrame, path: Path) -> None:
+    """Write the table as CSV; the rows of other seeds, bytes read, controls or passes that lie there stay."""
+    add_rows(path, rows, ["writes", "passes", "seed", "read"], read)
+
+
+def read(path: str | Path) -> pd.DataFrame:
+    """A stored table, in which `seed` is text."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There are no rows at {path}; `labkit bits` makes them.")
+    rows = pd.read_csv(path, dtype={"seed": str, "weights": str})
+    if missing := {"checkpoint", "read", "bits", "saved", "writes", "passes"} - set(rows.columns):
+        raise ValueError(f"{path} is no table of `labkit bits`: it has no column {min(missing)!r}.")
+    return rows
 
 
 def report(rows: pd.DataFrame) -> str:

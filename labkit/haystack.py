@@ -13,7 +13,7 @@ from labkit.checkpoints import load, task_of
 from labkit.evaluate import evaluate
 from labkit.machine import device_called
 from labkit.memory import NeuralMemory
-from labkit.results import table, write_table
+from labkit.results import add_rows, table
 from labkit.tasks import Needle
 from labkit.tasks.needle import HAYS
 
@@ -108,14 +108,7 @@ def needle_task(card: Mapping[str, Any]) -> Needle:
 
 def store(rows: pd.DataFrame, path: Path) -> None:
     """Write the table as CSV; the rows of other variants, lengths, needles, controls or passes that lie there stay."""
-    cell = ["seed", "variant", "length", "needles", "writes", "passes"]
-    if path.is_file():
-        old = read(path)
-        new = set(rows[cell].astype(str).itertuples(index=False, name=None))
-        stays = [key not in new for key in old[cell].astype(str).itertuples(index=False, name=None)]
-        rows = pd.concat([old[stays], rows.astype({"seed": str})], ignore_index=True)
-    order = rows.assign(seed=rows["seed"].astype(str)).sort_values([*cell[3:], *cell[1:3], "seed"])
-    write_table(path, order)
+    add_rows(path, rows, ["needles", "writes", "passes", "variant", "length", "seed"], read)
 
 
 def read(path: str | Path) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from labkit.evaluate import Evaluation
 from labkit.files import write_beside, write_text
 from labkit.intervals import over_seeds, paired_difference, share_right
 
-__all__ = ["load_answers", "read", "report", "store", "table", "write_table"]
+__all__ = ["add_rows", "load_answers", "read", "report", "store", "table", "write_table"]
 
 Answers = NDArray[np.uint8]
 #: names of the three columns of an estimate and its interval
@@ -81,6 +81,19 @@ def store(evaluations: Sequence[Evaluation], path: str | Path) -> pd.DataFrame:
 def write_table(path: Path, rows: pd.DataFrame) -> None:
     """Rows as CSV, written beside `path` first and then in its place."""
     write_text(path, rows.to_csv(index=False, lineterminator="\n"))
+
+
+def add_rows(
+    path: Path, rows: pd.DataFrame, cell: Sequence[str], read: Callable[[Path], pd.DataFrame]
+) -> None:
+    """Write a table as CSV, sorted by the columns `cell`; what lies there (`read`) of other cells stays."""
+    rows = rows.assign(seed=rows["seed"].astype(str))
+    if path.is_file():
+        old = read(path)
+        new = set(rows[cell].astype(str).itertuples(index=False, name=None))
+        stays = [key not in new for key in old[cell].astype(str).itertuples(index=False, name=None)]
+        rows = pd.concat([old[stays], rows], ignore_index=True)
+    write_table(path, rows.sort_values(list(cell)))
 
 
 def read(path: str | Path) -> pd.DataFrame:

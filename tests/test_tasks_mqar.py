@@ -53,6 +53,25 @@ def test_exam_asks_every_pair() -> None:
     assert task.chance() == task.floor() == 1 / 20
 
 
+def test_lessons_of_fewer_pairs_hold_all_or_a_quarter_down_to_one() -> None:
+    task = MQAR(pairs=16, keys=20, values=24, queries=8, window=8, fewer=True)
+    generator, seen = seeded(0), set()
+    for _ in range(20):
+        lesson = task.lesson(4, generator, 1)
+        pairs = lesson.context // 2
+        assert lesson.window == min(8, 2 * pairs), "the windows of the task, or one that is shorter"
+        assert lesson.tokens.shape[1] - lesson.context == 2 * max(1, pairs // 2), "as much fewer questions"
+        for tokens, labels in zip(lesson.tokens.tolist(), lesson.labels.tolist(), strict=True):
+            known = pairs_of(tokens[: lesson.context])
+            assert len(known) == pairs and labels[lesson.context] == known[tokens[lesson.context]]
+        seen.add(pairs)
+    assert seen == {16, 4, 1} and task.exam(2, generator).questions.shape[1] == 16
+    with pytest.raises(ValueError, match="would hold 5, whose 10 tokens are no whole windows of 8"):
+        MQAR(pairs=20, keys=20, values=20, window=8, fewer=True)
+    with pytest.raises(TypeError, match="fewer is 1; it should be True or False"):
+        MQAR(fewer=1)  # type: ignore[arg-type]
+
+
 def test_keys_values_and_the_order_of_questions_are_drawn_evenly() -> None:
     task = MQAR(pairs=3, keys=6, values=5, queries=3)
     batch = task.batch(6000, seeded(3))

@@ -12,11 +12,12 @@ from labkit.haystack import needle_task
 from labkit.kernels.titans import read_memory
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("facts", [1, 256])
 @pytest.mark.parametrize("variant", ["passkey", "number"])
-def test_four_trained_layers_stay_bounded_over_8192_tokens(variant: str, facts: int) -> None:
+def test_four_trained_layers_stay_bounded_over_8192_tokens(variant: str, facts: int, seed: int) -> None:
     """Of every 64 tokens, just written: how far the memory misses them, over how far an empty one would."""
-    model, card = load("ablation-deep", 0)
+    model, card = load("ablation-deep", seed)
     memory = model.blocks[0].mixer.memory
     assert len(memory.initial) == 4
     exam = needle_task(card).at_length(8192, facts, variant).exam(1, torch.Generator().manual_seed(5))

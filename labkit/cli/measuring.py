@@ -172,20 +172,19 @@ def bits(
     device: Device = "cpu",
     folder: Folder = None,
     out: Annotated[
-        Path | None, typer.Option(help="Table to write.", show_default="data/results/<name>-bits.csv")
+        Path | None, typer.Option(help="Table to write or add to.", show_default="data/results/<name>-bits.csv")
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
     """Bits per byte of held-out text, by how many bytes were read before: printed, and stored as a table."""
     from labkit import bits as measured
-    from labkit.results import write_table
 
     seeds, path = seeds_and_path(checkpoint, seed, folder, out, "bits")
     rows = measured.bits_per_byte(
         checkpoint, seeds, reads=read or measured.READ, passes=passes, writes=not no_writing, device=device,
         folder=folder, progress=not quiet,
     )  # fmt: skip
-    write_table(path, rows)
+    measured.store(rows, path)
     typer.echo(f"{measured.report(rows)}\nStored in {path}.")
 
 
