@@ -16,7 +16,17 @@ from labkit.explore.results import SYMBOLS
 from labkit.files import data_dir
 from labkit.tasks.needle import HAYS
 
-__all__ = ["MODELS", "by_age", "by_length", "by_number", "pooled", "settings", "stored_lengths", "stored_streams"]
+__all__ = [
+    "MODELS",
+    "by_age",
+    "by_length",
+    "by_number",
+    "curve",
+    "pooled",
+    "settings",
+    "stored_lengths",
+    "stored_streams",
+]
 
 #: whose rows are drawn, in this order, and what they are called
 MODELS = {
@@ -135,7 +145,7 @@ def by_number(rows: pd.DataFrame | None = None) -> Panel:
         own = shown[shown["checkpoint"] == name].sort_values("needles")
         if len(own):
             x = np.log2(own["needles"].to_numpy(float))
-            _curve(fig, i, told, x, own)
+            curve(fig, i, told, x, own)
             most.append(f"{told} {own['accuracy'].iloc[-1]:.2f} of {own['needles'].iloc[-1]}")
     return Panel(
         "needles-by-number", lambda: f"Of the most facts that each was asked for: {', '.join(most)}.", controls=[],
@@ -172,7 +182,7 @@ def by_age(rows: pd.DataFrame | None = None) -> Panel:
         own = part.set_index("age").loc[ages]
         name, archive = own["checkpoint"].iloc[0], bool(own["archive"].iloc[0])
         told = "BM25 and a reader" if archive else MODELS[name]
-        _curve(fig, list(MODELS).index(name), told, np.arange(len(ages), dtype=np.float64), own)
+        curve(fig, list(MODELS).index(name), told, np.arange(len(ages), dtype=np.float64), own)
         newest.append(f"{told} {own['accuracy'].iloc[0]:.2f} and {own['accuracy'].iloc[-1]:.2f}")
     told = f"Right answers about the newest document, and about those {ages[-1]} back: {', '.join(newest)}."
     return Panel(
@@ -182,8 +192,8 @@ def by_age(rows: pd.DataFrame | None = None) -> Panel:
     )  # fmt: skip
 
 
-def _curve(fig: go.Figure, i: int, told: str, x: NDArray[np.float64], own: pd.DataFrame) -> None:
-    """Add the shares of the i-th model with their intervals."""
+def curve(fig: go.Figure, i: int, told: str, x: NDArray[np.float64], own: pd.DataFrame) -> None:
+    """Add the line of the i-th model: ``accuracy`` and its interval, ``low`` to ``high``."""
     colour = COLOURS[i % len(COLOURS)]
     style.band(fig, told, x, own["low"], own["high"], colour=colour)
     style.line(fig, told, x, own["accuracy"], colour=colour, marker_symbol=SYMBOLS[i % len(SYMBOLS)])

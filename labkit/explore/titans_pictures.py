@@ -14,6 +14,7 @@ from labkit.explore import (
     long_runs,
     needles,
     order,
+    pairs_and_bytes,
     surprise,
     titans_ablations,
 )
@@ -77,6 +78,16 @@ TITANS: dict[str, tuple[Callable[[], Panel], str]] = {
         "Two plots against the tokens that one session has read. Left, the share of right answers about facts of its "
         "start and about facts just read. Right, the size of its state, resident memory and tokens per second, each "
         "over its first value.",
+    ),
+    "pairs-by-window": (
+        pairs_and_bytes.pairs_by_window,
+        "Share of pairs recalled against how many windows of pairs were read since, one line with its interval for "
+        "each model.",
+    ),
+    "bits-by-length": (
+        pairs_and_bytes.bits_by_length,
+        "Bits per byte of held-out text against how many bytes were read before, one line with its interval for each "
+        "model, and a dashed one for a compressor.",
     ),
     "write-order": (
         order.order,
