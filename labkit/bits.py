@@ -1,7 +1,8 @@
-"""Bits per byte of a language model on real text, by how much it read before: what is its memory worth?"""
+"""Bits per byte of a language model on real text, by how much it read before."""
 
 from __future__ import annotations
 
+import bz2
 import lzma
 import math
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ from labkit.results import add_rows
 from labkit.tasks import Text
 from labkit.tasks.text import all_bytes
 
-__all__ = ["READ", "bits_per_byte", "block_bits", "compressed", "read", "report", "store"]
+__all__ = ["READ", "bits_per_byte", "block_bits", "compressed", "fewer_bits", "read", "report", "store"]
 
 READ = (64, 192, 448, 960, 1984)
 """Bytes slept on before a block: of the models in data/recipes one window, then 3, 7 (as in training), 15, 31."""
@@ -59,10 +60,10 @@ def bits_per_byte(
         device: where the models run.
 
     Returns:
-        One row for each seed and number of bytes read: ``bits`` per byte, with its 95% interval ``low`` to ``high``;
-        ``saved``, how many fewer that is than after the shortest of `reads`, with ``saved_low`` and ``saved_high``.
-        The unit of intervals is a stretch of 4 KiB, since neighbouring blocks resemble each other; they are Student's
-        t over stretches, and tell nothing of other seeds.
+        One row for each seed and number of bytes read: ``bits`` per byte, with its 95% interval ``low`` to ``high``,
+        and ``stretches``, the bits of each stretch of 4 KiB. These are the unit of intervals, since neighbouring blocks
+        resemble each other: Student's t over stretches, which tells nothing of other seeds. Two models met the same
+        stretches, so `fewer_bits` compares them pair by pair.
 
     Raises ValueError, in a sentence, for a checkpoint of another task, and for texts longer than what is held out.
     """
@@ -84,11 +85,11 @@ def bits_per_byte(
         with tqdm(total=total, unit="B", unit_scale=True, delay=2, disable=not progress, desc=name) as bar:
             found = [block_bits(model.to(place), text, blocks, read, passes, bar) for read in reads]
         for read, bits in zip(reads, found, strict=True):
-            told, saved = _interval(bits), _interval(found[0] - bits)
+            told = _interval(stretches := _stretches(bits))
             row = {"checkpoint": name, "weights": card["sha256"][:12], "seed": seed, "read": read, "passes": passes}
             row |= {"writes": writes, "bytes": bits.size * BLOCK}
-            row |= {"bits": told.value, "low": told.low, "high": told.high}
-            row |= {"saved": saved.value, "saved_low": saved.low, "saved_high": saved.high, "device": place.type}
+            row |= {"bits": float(bits.mean()), "low": told.low, "high": told.high}
+            row |= {"device": place.type, "stretches": " ".join(f"{bit:.5f}" for bit in stretches)}
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -116,18 +117,34 @@ def block_bits(
     return np.concatenate(found)
 
 
-def compressed() -> float:
-    """Bits that LZMA needs for each held-out byte when it has read the text of the lessons first."""
+def compressed() -> tuple[float, str]:
+    """Bits for each held-out byte of the better of two compressors that read the text of the lessons first, and which.
+
+    Of bzip2 and LZMA, as they come with Python.
+    """
     known, new = (bytes(all_bytes(held_out=held_out).tolist()) for held_out in (False, True))
-    return 8 * (len(lzma.compress(known + new)) - len(lzma.compress(known))) / len(new)
+    tools = {"bzip2": bz2.compress, "LZMA": lzma.compress}
+    return min((8 * (len(tool(known + new)) - len(tool(known))) / len(new), name) for name, tool in tools.items())
 
 
-def _interval(bits: NDArray[np.float64]) -> Interval:
-    """The mean of blocks, with Student's t over their stretches (the rest of the last one is joined to it)."""
+def fewer_bits(rows: pd.DataFrame, than: pd.DataFrame) -> Interval:
+    """How many bits per byte one row of `bits_per_byte` needs less than another, with its paired 95% interval."""
+    own, other = (np.array(row["stretches"].iloc[0].split(), dtype=np.float64) for row in (rows, than))
+    if own.shape != other.shape:
+        raise ValueError("The two rows tell of different bytes; measure both after the same numbers of bytes.")
+    return _interval(other - own)
+
+
+def _stretches(bits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean of each stretch of blocks; the rest of the last one is joined to it."""
     whole = len(bits) // STRETCH
-    means = [part.mean() for part in np.split(bits, STRETCH * np.arange(1, whole))]
-    low, high = stats.ttest_1samp(means, 0.0).confidence_interval(LEVEL)
-    return Interval(float(bits.mean()), float(low), float(high))
+    return np.array([part.mean() for part in np.split(bits, STRETCH * np.arange(1, whole))])
+
+
+def _interval(stretches: NDArray[np.float64]) -> Interval:
+    """Their mean, with Student's t over them."""
+    low, high = stats.ttest_1samp(stretches, 0.0).confidence_interval(LEVEL)
+    return Interval(float(stretches.mean()), float(low), float(high))
 
 
 def store(rows: pd.DataFrame, path: Path) -> None:
@@ -140,18 +157,18 @@ def read(path: str | Path) -> pd.DataFrame:
     if not Path(path).is_file():
         raise FileNotFoundError(f"There are no rows at {path}; `labkit bits` makes them.")
     rows = pd.read_csv(path, dtype={"seed": str, "weights": str})
-    if missing := {"checkpoint", "read", "bits", "saved", "writes", "passes"} - set(rows.columns):
+    if missing := {"checkpoint", "read", "bits", "stretches", "writes", "passes"} - set(rows.columns):
         raise ValueError(f"{path} is no table of `labkit bits`: it has no column {min(missing)!r}.")
     return rows
 
 
 def report(rows: pd.DataFrame) -> str:
     """The table as text, and what a compressor makes of the same bytes."""
-    shown = rows[["seed", "read", "bits", "low", "high", "saved", "saved_low", "saved_high"]].round(3)
+    shown = rows[["seed", "read", "bits", "low", "high"]].round(3)
     first = rows.iloc[0]
     control = "" if first["writes"] else ", nothing written"
     return (
         f"{first['checkpoint']}: bits per byte of {first['bytes']} held-out bytes after reading so many, "
         f"N = {first['passes']}{control}.\n{shown.to_string(index=False)}\n"
-        f"LZMA, which read the lessons' text first, needs {compressed():.3f}."
+        "{1}, which read the lessons' text first, needs {0:.3f}.".format(*compressed())
     )

@@ -50,14 +50,20 @@ def test_pairs_are_counted_by_the_windows_read_since(data: Path) -> None:
 def test_bits_are_drawn_beside_the_compressor(data: Path) -> None:
     with pytest.raises(FileNotFoundError, match="labkit bits text-lmm"):
         pairs_and_bytes.stored_bits()
-    for kind, value in (("mac", 2.0), ("cache", 1.5)):
+    for kind, value in (("mac", 2.0), ("sliding", 1.5)):
         for writes in (True, False):
             rows = pd.DataFrame({"checkpoint": f"text-{kind}", "seed": 0, "read": [64, 192], "passes": 1})
-            rows = rows.assign(writes=writes, bits=[value + 0.2, value], low=value - 0.1, high=value + 0.3, saved=0.0)
+            rows = rows.assign(writes=writes, bits=[value + 0.2, value], low=value - 0.1, high=value + 0.3)
+            rows = rows.assign(stretches=[f"{value + 0.1} {value + 0.3}", f"{value - 0.1} {value + 0.1}"])
             bits.store(rows, data / "results" / f"text-{kind}-bits.csv")
     assert len(pairs_and_bytes.stored_bits(writes=False)) == 4
     panel = pairs_and_bytes.bits_by_length()
     lines = {t.name: t for t in panel.figures["bits-by-length"].data if t.fill != "toself"}
     assert list(lines["MAC"].y) == pytest.approx([2.2, 2.0]) and list(lines["MAC"].x) == [7, 8]
-    assert list(lines["LZMA"].y) == pytest.approx([bits.compressed()] * 2)
-    assert "MAC 2.00 after 192, full cache 1.50 after 192" in panel.sentence
+    packed, tool = bits.compressed()
+    assert list(lines[tool].y) == pytest.approx([packed] * 2)
+    assert "MAC 2.00 after 192, sliding window 1.50 after 192" in panel.sentence
+    fewer = pairs_and_bytes.fewer_than_window(pairs_and_bytes.stored_bits(), read=192)
+    assert list(fewer.index) == ["MAC"] and fewer.loc["MAC"].tolist() == pytest.approx([-0.5] * 3, abs=1e-4)
+    with pytest.raises(FileNotFoundError, match="labkit bits text-sliding"):
+        pairs_and_bytes.fewer_than_window(pairs_and_bytes.stored_bits().query("kind == 'mac'"))

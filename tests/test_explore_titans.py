@@ -230,15 +230,16 @@ def test_orders_are_compared_seed_by_seed() -> None:
 
 
 def test_a_long_run_is_drawn_against_its_first_mark() -> None:
-    with pytest.raises(FileNotFoundError, match="`labkit long-run untrained` makes them"):
+    with pytest.raises(FileNotFoundError, match="untrained-long-run.csv; `labkit long-run` makes them"):
         long_runs.stored_run("untrained")
     ends = {f"{key}_{end}": [0.5, 0.25] for key in ("start", "fresh") for end in ("value", "low", "high")}
     rows = pd.DataFrame(
-        {"checkpoint": "titans-lmm", "seed": 0, "tokens": [1024, 4096], "asked": 16, "state_bytes": [2048, 2048],
+        {"checkpoint": "titans-lmm", "seed": "0", "tokens": [1024, 4096], "asked": 16, "state_bytes": [2048, 2048],
          "resident_bytes": [2**20, 3 * 2**20], "tokens_per_second": [100.0, 90.0], **ends}
     )  # fmt: skip
-    panel = long_runs.long_run(rows)
+    panel = long_runs.long_run(pd.concat([rows, rows.assign(seed="1", start_value=[1.0, 0.75], state_bytes=9)]))
     lines = {trace.name: list(trace.y) for trace in panel.figures["long-run"].data}
     assert lines["state"] == [1, 1] and lines["resident memory"] == [1, 3]
-    assert lines["tokens per second"] == pytest.approx([1, 0.9]) and lines["from the start"] == [0.5, 0.25]
-    assert "0.25 of the 16 facts of the start" in panel.sentence and "a state of 2 KiB, 3 MiB" in panel.sentence
+    assert lines["tokens per second"] == pytest.approx([1, 0.9])
+    assert lines["from the start, seed 0"] == [0.5, 0.25] and lines["from the start, seed 1"] == [1, 0.75]
+    assert "0.25, 0.75 of the 16 facts of the start" in panel.sentence and "a state of 2 KiB, 3 MiB" in panel.sentence

@@ -11,7 +11,7 @@ import torch
 from labkit import Session
 from labkit.checkpoints import load
 from labkit.evaluate import EXAM_SEEDS
-from labkit.long_run import long_run
+from labkit.long_run import library, long_run
 from labkit.tasks import Needle
 
 
@@ -25,7 +25,7 @@ def test_marks_tell_of_the_session_and_leave_no_trace(tmp_path: Path) -> None:
     model, _ = load("lmm", 0, folder)
     source = Needle(256, 4, "number", window=64)
     exam = source.exam(4, torch.Generator().manual_seed(EXAM_SEEDS))
-    hay = source.haystack(held_out=True)
+    hay = library()
     session = Session(model, passes=1)
     session.observe(torch.cat([exam.context[0], hay[torch.arange(256, 4000) % len(hay)]]))
     right = [int(session.ask(q)[-1].argmax() == a) for q, a in zip(exam.questions[0], exam.answers[0], strict=True)]
@@ -34,6 +34,14 @@ def test_marks_tell_of_the_session_and_leave_no_trace(tmp_path: Path) -> None:
     fork.observe(exam.context[3])
     fresh = [int(fork.ask(q)[-1].argmax() == a) for q, a in zip(exam.questions[3], exam.answers[3], strict=True)]
     assert rows["fresh_value"].iloc[-1] == sum(fresh) / 4
+
+
+def test_the_library_is_long_and_none_of_it_stands_in_the_lessons() -> None:
+    hay, lessons = library().tolist(), Needle(256, 4, "number", window=64).haystack(held_out=False).tolist()
+    assert len(hay) > 1_000_000
+    met = {tuple(lessons[i : i + 16]) for i in range(len(lessons) - 16)}
+    again = sum(tuple(hay[i : i + 16]) in met for i in range(0, len(hay) - 16, 16))
+    assert again < 0.01 * len(hay) / 16
 
 
 def test_a_run_too_short_for_its_needles_is_refused(tmp_path: Path) -> None:

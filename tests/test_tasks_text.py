@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from labkit.tasks import IGNORE, Text
+from labkit.tasks.text import all_bytes
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -32,6 +33,16 @@ def test_an_exam_asks_for_the_byte_after_the_question_in_text_that_no_lesson_sho
     for row in torch.cat([exam.context, exam.questions[:, 0], exam.answers], dim=1):
         inner = task.decode(row).split("\n\n")[1:-1]  # whole paragraphs
         assert not any(len(paragraph) > 40 and paragraph in lessons for paragraph in inner)
+
+
+def test_six_of_a_hundred_held_out_bytes_stand_in_long_strings_that_lessons_have() -> None:
+    lessons, exams = (bytes(all_bytes(held_out=held_out).tolist()) for held_out in (False, True))
+    met = {lessons[i : i + 64] for i in range(len(lessons) - 63)}
+    shared = torch.zeros(len(exams), dtype=torch.bool)
+    for i in range(len(exams) - 63):
+        if exams[i : i + 64] in met:
+            shared[i : i + 64] = True
+    assert 0.04 < shared.float().mean() < 0.08
 
 
 def test_typed_text_is_its_bytes() -> None:

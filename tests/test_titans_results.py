@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 
-from labkit import haystack
+from labkit import bits, haystack, results
 from labkit.checkpoints import list_checkpoints, load, read_card
 from labkit.explore import order
 from labkit.explore.haystacks import MODELS, pooled, settings, stored_lengths, stored_streams
 from labkit.explore.long_runs import stored_run
+from labkit.explore.pairs_and_bytes import KINDS, fewer_than_window, stored_bits, stored_pairs
 from labkit.explore.titans_ablations import PARTS
+from labkit.tasks import Needle
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "data" / "RESULTS.md").read_text(encoding="utf-8").split("## Needles in haystacks")[1]
@@ -76,9 +80,12 @@ def test_the_table_of_costs_is_that_of_cards_and_rows() -> None:
         model, card = load(name, 0)
         lessons = [read_card(n, s)["metrics"]["lesson_accuracy"][0] for n, s in list_checkpoints() if n == name]
         read = rows.loc[name, "flops_sleep"].iloc[0]
-        weights, state, reading, training, learned = told[called]
+        weights, fast, carried, reading, training, learned = told[called]
         assert weights == f"{card['parameters']:,}" and learned == " ".join(map(figure, lessons))
-        assert state == f"{model.config.state_size:,}" or (model.config.state_size == 0 and "its" in state)
+        state = model.init_state(1)
+        for window in torch.zeros(1, 192, dtype=torch.int64).split(64, dim=1):
+            state = model.sleep(window, state, 1)
+        assert fast == f"{model.config.state_size:,}" and carried == f"{state.nbytes // 4:,}"
         assert reading == f"{read / 1e9:.2f} G" and training == f"{card['train_flops'] / 1e12:.1f} T"
 
 
@@ -93,12 +100,43 @@ def test_the_table_of_the_stream_is_the_stored_rows() -> None:
 
 
 def test_the_table_of_two_million_tokens_is_the_stored_run() -> None:
-    told = table_of("and in a fork sixteen fresh ones [Wilson's 95% interval].")
-    for row in stored_run().itertuples():
-        start = f"{figure(row.start_value)} [{figure(row.start_low)}, {figure(row.start_high)}]"
-        fresh = f"{figure(row.fresh_value)} [{figure(row.fresh_low)}, {figure(row.fresh_high)}]"
+    told, rows = table_of("lessons. At each mark the facts of the start are asked for, and in a fork sixteen fresh ones."), stored_run()
+    assert sorted(set(rows["seed"])) == ["0", "1", "2"] and set(rows["hay_tokens"]) == {2392065}
+    for tokens, every in rows.groupby("tokens"):
+        shares = [" ".join(map(figure, every.sort_values("seed")[f"{key}_value"])) for key in ("start", "fresh")]
+        row = every[every["seed"] == "0"].iloc[0]
         sizes = [f"{row.state_bytes / 1024:,.0f}", f"{row.resident_bytes / 2**20:,.0f}"]
-        assert told[f"{row.tokens:,}"] == [start, fresh, *sizes, f"{row.tokens_per_second:,.0f}"]
+        assert told[f"{tokens:,}"] == [*shares, *sizes, f"{row.tokens_per_second:,.0f}"]
+
+
+def test_the_table_of_pairs_is_the_stored_answers() -> None:
+    told, rows = table_of("Cells: share right [95% interval over contexts]."), stored_pairs()
+    assert list(told)[1:] == list(KINDS.values())
+    for kind, called in KINDS.items():
+        whole = results.read(ROOT / "data" / "results" / f"mqar-{kind}.csv").query("passes == 1").iloc[0]
+        card = read_card(f"mqar-{kind}", 0)
+        windows = [cell(row) for row in rows[rows["kind"] == kind].sort_values("windows").itertuples()]
+        ends = [f"{card['parameters']:,}", f"{whole.flops_sleep / 1e6:.0f} M"]
+        assert told[called] == [cell(whole), *windows, *ends] and whole.n == 300
+        assert whole.weights == card["sha256"][:12]
+
+
+def test_the_table_of_prose_is_the_stored_rows() -> None:
+    told, rows = table_of("Cells: bits per byte [95% interval over stretches of 4 KiB]."), stored_bits()
+    assert list(told)[1:] == list(KINDS.values())
+    for kind, called in KINDS.items():
+        card, own = read_card(f"text-{kind}", 0), rows[rows["kind"] == kind].sort_values("read")
+        cells = [f"{row.bits:.2f} [{row.low:.2f}, {row.high:.2f}]" for row in own.itertuples()]
+        assert told[called] == [*cells, f"{card['parameters']:,}"] and set(own["weights"]) == {card["sha256"][:12]}
+    assert told["head"][:-1] == [f"{read:,}" for read in bits.READ]
+    fewer = fewer_than_window(rows).itertuples()
+    paired = [f"{row.Index} {row.fewer:+.2f} [{row.low:+.2f}, {row.high:+.2f}]".replace("0.", ".") for row in fewer]
+    assert ", ".join(paired) in WORDS
+    if sys.version_info[:2] == (3, 11):  # the text is that of the Python that runs
+        needed, tool = bits.compressed()
+        assert f"{tool}, the better of two compressors, needs {needed:.2f}" in WORDS
+        hay = Needle(64, 1, "number").haystack(held_out=True)
+        assert f"held out: {len(hay):,} tokens" in WORDS
 
 
 @pytest.mark.parametrize(("variant", "heading"), [("passkey", "Pass-keys:"), ("number", "Numbers:")])

@@ -139,24 +139,25 @@ def stream(
 @in_sentences
 def long_run(
     checkpoint: Annotated[str, typer.Argument(help="Name of a checkpoint trained on needles.")],
-    seed: Annotated[int, typer.Option(min=0, max=999_999, help="Which seed.")] = 0,
     tokens: Annotated[int, typer.Option(min=1, help="How many tokens one session reads.")] = 2_097_152,
     passes: Annotated[int, typer.Option(min=0, help="Sleep passes for every window.")] = 1,
+    seed: Seeds = None,
     folder: Folder = None,
     out: Annotated[
-        Path | None, typer.Option(help="Table to write.", show_default="data/results/<name>-long-run.csv")
+        Path | None, typer.Option(help="Table to write or add to.", show_default="data/results/<name>-long-run.csv")
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
     """Two million tokens through one session: size of its state, memory, pace, and what it knows of the start."""
     from labkit import long_run as runs
-    from labkit.results import write_table
 
-    _, path = seeds_and_path(checkpoint, [seed], folder, out, "long-run")
-    rows = runs.long_run(checkpoint, seed, tokens=tokens, passes=passes, folder=folder, progress=not quiet)
-    write_table(path, rows)
-    shown = ["tokens", "start_value", "fresh_value", "state_bytes", "resident_bytes", "tokens_per_second"]
-    typer.echo(f"{rows[shown].round(3).to_string(index=False)}\nStored in {path}.")
+    seeds, path = seeds_and_path(checkpoint, seed, folder, out, "long-run")
+    shown = ["seed", "tokens", "start_value", "fresh_value", "state_bytes", "resident_bytes", "tokens_per_second"]
+    for one in seeds:
+        rows = runs.long_run(checkpoint, one, tokens=tokens, passes=passes, folder=folder, progress=not quiet)
+        runs.store(rows, path)
+        typer.echo(rows[shown].round(3).to_string(index=False))
+    typer.echo(f"Stored in {path}.")
 
 
 @app.command(cls=ManyValues)

@@ -46,6 +46,7 @@ class SleepConfig:
             is attention as it is usually written. (Attention inside Titans' blocks has none.)
         associative: whether a gated delta memory, and attention with such a convolution, begins with keys like queries,
             from the token before, as Titans' memories do (`labkit.memory.association`).
+        conv_gates: whether the gates of a gated delta memory see the tokens of its convolution, as those of Titans' do.
         write: what a "mac" memory stores, "attended" (the paper) or the block's "input".
     """
 
@@ -73,6 +74,7 @@ class SleepConfig:
     write: str = "attended"
     attention_conv: int = 1
     associative: bool = False
+    conv_gates: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.pattern, str) or not isinstance(self.pattern, list | tuple):
@@ -100,7 +102,7 @@ class SleepConfig:
             raise ValueError(f"eviction must be one of {EVICTIONS}, but it is {self.eviction!r}.")
         if self.carry not in CARRIES:
             raise ValueError(f"carry must be one of {CARRIES}, but it is {self.carry!r}.")
-        for name in ("reinject", "momentum", "forgetting", "associative"):
+        for name in ("reinject", "momentum", "forgetting", "associative", "conv_gates"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be True or False, but it is {getattr(self, name)!r}.")
         if isinstance(self.mlp_ratio, bool) or not isinstance(self.mlp_ratio, int | float) or self.mlp_ratio == inf:

@@ -45,7 +45,9 @@ class Block(nn.Module):
         elif kind in TITANS:
             self.mixer = Titans(kind, config)
         else:
-            self.mixer = GatedDelta(config.dim, config.heads, config.key_dim, config.value_dim, config.conv)
+            self.mixer = GatedDelta(
+                config.dim, config.heads, config.key_dim, config.value_dim, config.conv, conv_gates=config.conv_gates
+            )
         self.norm = nn.RMSNorm(config.dim, eps=1e-6)
         self.mlp_norm = nn.RMSNorm(config.dim, eps=1e-6)
         self.mlp = SwiGLU(config.dim, int(config.mlp_ratio * config.dim))

@@ -22,8 +22,9 @@ HAYS = {"passkey": ("noise", "number"), "number": ("text", "number"), "word": ("
 """For each variant what it is hidden in, and what its value is; after S-NIAH as in Titans' table 2."""
 
 _NOISE = "The lake lies still . The hill is steep . A boat comes home . Rain is near . We wait and then we go on ."
-_WORD = r"[A-Za-z]+|[0-9]+|[^\sA-Za-z0-9]+"
-_PIECE = re.compile(rf"(?P<fact>\bk[0-9]+=v[0-9]+\b|\bw[0-9]+=w[0-9]+\b)|(?P<id>\bw[0-9]+\b)|{_WORD}")
+PIECE_OF_TEXT = r"[A-Za-z]+|[0-9]+|[^\sA-Za-z0-9]+"
+"""What is one word of a haystack: letters, digits, or other signs in a row."""
+_PIECE = re.compile(rf"(?P<fact>\bk[0-9]+=v[0-9]+\b|\bw[0-9]+=w[0-9]+\b)|(?P<id>\bw[0-9]+\b)|{PIECE_OF_TEXT}")
 
 
 class Needle(Task):
@@ -272,7 +273,7 @@ def _text(hay: str, held_out: bool) -> NDArray[np.int64]:
     """The haystack to cut from, as ids."""
     if hay == "noise":
         return np.array([word_id(word) for word in _NOISE.split()], dtype=np.int64)
-    words = (word for paragraph in paragraphs(held_out=held_out) for word in re.findall(_WORD, paragraph))
+    words = (word for paragraph in paragraphs(held_out=held_out) for word in re.findall(PIECE_OF_TEXT, paragraph))
     return np.fromiter(map(word_id, words), dtype=np.int64)
 
 

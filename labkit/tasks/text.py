@@ -20,8 +20,9 @@ class Text(Task):
     r"""A byte-level language model's task: the bytes of a text, of which the last ones are to be predicted.
 
     The text is the language reference that comes with Python (``pydoc_data.topics``, 380 KB), which differs a little
-    from one version of Python to the next. A hash keeps one paragraph in four for exams, so that no paragraph of an
-    exam was met in training.
+    from one version of Python to the next. A hash keeps one paragraph in four for exams. A few of these differ from one
+    of the lessons in their spaces only, and some phrases stand in both: 6% of the bytes of exams lie in strings of 64
+    and more that the lessons have too.
 
     Tokens are bytes. Context: ``length`` of them. Then the text goes on, and in training each of the next ``queries``
     bytes is predicted from all before it. An exam asks for one byte of a text, the one after these. All questions have
