@@ -230,7 +230,7 @@ def test_orders_are_compared_seed_by_seed() -> None:
 
 
 def test_a_long_run_is_drawn_against_its_first_mark() -> None:
-    with pytest.raises(FileNotFoundError, match="untrained-long-run.csv; `labkit long-run` makes them"):
+    with pytest.raises(FileNotFoundError, match="`labkit long-run` makes them"):
         long_runs.stored_run("untrained")
     ends = {f"{key}_{end}": [0.5, 0.25] for key in ("start", "fresh") for end in ("value", "low", "high")}
     rows = pd.DataFrame(

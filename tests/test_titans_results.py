@@ -14,7 +14,7 @@ import torch
 from labkit import bits, haystack, results
 from labkit.checkpoints import list_checkpoints, load, read_card
 from labkit.explore import order
-from labkit.explore.haystacks import MODELS, pooled, settings, stored_lengths, stored_streams
+from labkit.explore.haystacks import MODELS, VARIANTS, pooled, settings, stored_lengths, stored_streams
 from labkit.explore.long_runs import stored_run
 from labkit.explore.pairs_and_bytes import KINDS, fewer_than_window, stored_bits, stored_pairs
 from labkit.explore.titans_ablations import PARTS
@@ -44,10 +44,11 @@ def table_of(heading: str, text: str = TEXT) -> dict[str, list[str]]:
     ("variant", "heading"), [("passkey", "Pass-keys:"), ("number", "Numbers:"), ("word", "Words:")]
 )
 def test_the_tables_of_needles_are_the_stored_rows(variant: str, heading: str) -> None:
-    rows = stored_lengths().query("needles == 1 and variant == @variant")
+    names = MODELS | {name: called for name, (_, called) in VARIANTS.items()}
+    rows = stored_lengths(names).query("needles == 1 and variant == @variant")
     told = table_of(heading)
-    assert list(told)[1:] == [MODELS[name] for name in MODELS if name in set(rows["checkpoint"])] and len(told) == 9
-    for name, called in MODELS.items():
+    assert sorted(list(told)[1:]) == sorted(names.values())
+    for name, called in names.items():
         every = rows[rows["checkpoint"] == name]
         own = pooled(every).sort_values("length")
         assert own["length"].tolist() == list(haystack.LENGTHS)
@@ -100,7 +101,7 @@ def test_the_table_of_the_stream_is_the_stored_rows() -> None:
 
 
 def test_the_table_of_two_million_tokens_is_the_stored_run() -> None:
-    told, rows = table_of("lessons. At each mark the facts of the start are asked for, and in a fork sixteen fresh ones."), stored_run()
+    told, rows = table_of("are asked for, and in a fork sixteen fresh ones."), stored_run()
     assert sorted(set(rows["seed"])) == ["0", "1", "2"] and set(rows["hay_tokens"]) == {2392065}
     for tokens, every in rows.groupby("tokens"):
         shares = [" ".join(map(figure, every.sort_values("seed")[f"{key}_value"])) for key in ("start", "fresh")]
@@ -183,6 +184,8 @@ def test_what_the_readme_says_of_needles() -> None:
         for variant, length in (("passkey", 4096), ("passkey", 16384), ("number", 16384))
     )
     assert f"finds {near} of pass-keys at 4,096, {far} at 16,384, and {numbers} of numbers there" in brief
+    seeing = pooled(stored_lengths(VARIANTS)).query("length == 16384")["accuracy"]
+    assert len(seeing) == 3 and "it finds all, words too" in brief and seeing.min() > 0.995
     many = [figure(rows[name, "passkey", 64, 1024]) for name in ("needle-sleep", "needle-delta", "titans-lmm")]
     assert "the sleeping hybrid recalls {}, gated delta {}, LMM {};".format(*many) in brief
     streams = pooled(stored_streams(), by="checkpoint").query("not archive and age == 'document 5 after 150'")

@@ -18,6 +18,7 @@ from labkit.tasks.needle import HAYS
 
 __all__ = [
     "MODELS",
+    "VARIANTS",
     "by_age",
     "by_length",
     "by_number",
@@ -39,6 +40,8 @@ MODELS = {
     "needle-sliding": "sliding window",
     "needle-cache": "full cache",
 }
+#: asked for single needles only, and drawn beside the model that they vary
+VARIANTS = {"needle-delta-gates": ("needle-delta", "gated delta, gates see 3")}
 COLOURS = (*style.CYCLE, style.GREY)
 
 
@@ -73,7 +76,7 @@ def pooled(rows: pd.DataFrame, by: str = "checkpoint") -> pd.DataFrame:
 
 def by_length(rows: pd.DataFrame | None = None) -> Panel:
     """Choose a needle; see each model's recall against the length of the haystack, with 95% intervals."""
-    rows = stored_lengths() if rows is None else rows
+    rows = stored_lengths((*MODELS, *VARIANTS)) if rows is None else rows
     shown = pooled(rows[rows["needles"] == 1])
     kinds = [variant for variant in HAYS if variant in set(shown["variant"])]
     variant, guess = choice("needle", kinds, kinds[0]), slider("my guess for the longest haystack (%)", 50, 0, 100, 5)
@@ -89,10 +92,13 @@ def by_length(rows: pd.DataFrame | None = None) -> Panel:
         ticktext=[f"{at:,}" for at in (trained, *lengths)],
     )
     traces = {}
-    for i, (name, told) in enumerate(MODELS.items()):
+    called = MODELS | {name: told for name, (_, told) in VARIANTS.items()}
+    for name, told in called.items():
         if name in set(shown["checkpoint"]):
+            i = list(MODELS).index(VARIANTS[name][0] if name in VARIANTS else name)
+            dash = "dash" if name in VARIANTS else "solid"
             band = style.band(fig, told, colour=COLOURS[i])
-            traces[name] = band, style.line(fig, told, colour=COLOURS[i], marker_symbol=SYMBOLS[i])
+            traces[name] = band, style.line(fig, told, colour=COLOURS[i], marker_symbol=SYMBOLS[i], dash=dash)
     guessed = style.line(fig, "my guess", colour=style.ROLES["guess"], marker_symbol="diamond-open", marker_size=13)
     ends = (np.log2(trained), np.log2(lengths[-1]))
     guessing = style.line(fig, "guessing", ends, (0, 0), colour=style.ROLES["floor"], dash="dash", markers=False)
@@ -112,7 +118,7 @@ def by_length(rows: pd.DataFrame | None = None) -> Panel:
                 line.x, line.y = style.column(x), style.column(own["accuracy"])
                 band.update(style.band_outline(x, own["low"], own["high"]))
                 if len(own):
-                    longest.append((float(own["accuracy"].iloc[-1]), f"{MODELS[name]} {own['accuracy'].iloc[-1]:.2f}"))
+                    longest.append((float(own["accuracy"].iloc[-1]), f"{called[name]} {own['accuracy'].iloc[-1]:.2f}"))
         ranked = ", ".join(told for _, told in sorted(longest, reverse=True))
         return (
             f"{variant.value}, at {lengths[-1]:,} tokens: {ranked}; you guessed {guess.value / 100:.2f}. Trained on up "
