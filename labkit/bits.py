@@ -5,7 +5,7 @@ from __future__ import annotations
 import bz2
 import lzma
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -123,7 +123,7 @@ def compressed() -> tuple[float, str]:
     Of bzip2 and LZMA, as they come with Python.
     """
     known, new = (bytes(all_bytes(held_out=held_out).tolist()) for held_out in (False, True))
-    tools = {"bzip2": bz2.compress, "LZMA": lzma.compress}
+    tools: dict[str, Callable[[bytes], bytes]] = {"bzip2": bz2.compress, "LZMA": lzma.compress}
     return min((8 * (len(tool(known + new)) - len(tool(known))) / len(new), name) for name, tool in tools.items())
 
 

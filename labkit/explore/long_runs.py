@@ -34,9 +34,9 @@ def long_run(rows: pd.DataFrame | None = None) -> Panel:
     for symbol, (seed, own) in zip(SYMBOLS, rows.groupby("seed"), strict=False):
         x = style.column(np.log2(own["tokens"].to_numpy(float)))
         for key, (told, colour, dash) in ASKED.items():
-            drawn = {"mode": "lines+markers", "name": f"{told}, seed {seed}", "marker_symbol": symbol}
-            drawn["line"] = {"color": style.ROLES[colour], "dash": dash}
-            stack(fig, (1, 1), go.Scatter(x=x, y=style.column(own[f"{key}_value"]), **drawn))
+            look = {"mode": "lines+markers", "name": f"{told}, seed {seed}", "marker_symbol": symbol}
+            line = {"color": style.ROLES[colour], "dash": dash}
+            stack(fig, (1, 1), go.Scatter(x=x, y=style.column(own[f"{key}_value"]), line=line, **look))
     first = rows[rows["seed"] == rows["seed"].iloc[0]]
     x, most = np.log2(first["tokens"].to_numpy(float)), 1.0
     looks = (("vermillion", "solid"), ("black", "dash"), ("purple", "dot"))
