@@ -22,7 +22,7 @@ from labkit.haystack import never_write
 from labkit.intervals import LEVEL, Interval
 from labkit.machine import device_called
 from labkit.models import SleepLM
-from labkit.results import add_rows
+from labkit.results import add_rows, read_rows
 from labkit.tasks import Text
 from labkit.tasks.text import all_bytes
 
@@ -153,13 +153,8 @@ def store(rows: pd.DataFrame, path: Path) -> None:
 
 
 def read(path: str | Path) -> pd.DataFrame:
-    """A stored table, in which `seed` is text."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"There are no rows at {path}; `labkit bits` makes them.")
-    rows = pd.read_csv(path, dtype={"seed": str, "weights": str})
-    if missing := {"checkpoint", "read", "bits", "stretches", "writes", "passes"} - set(rows.columns):
-        raise ValueError(f"{path} is no table of `labkit bits`: it has no column {min(missing)!r}.")
-    return rows
+    """A stored table; errors are those of `labkit.results.read_rows`."""
+    return read_rows(path, "bits", {"checkpoint", "read", "bits", "stretches", "writes", "passes"})
 
 
 def report(rows: pd.DataFrame) -> str:

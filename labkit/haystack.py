@@ -13,7 +13,7 @@ from labkit.checkpoints import load, task_of
 from labkit.evaluate import evaluate
 from labkit.machine import device_called
 from labkit.memory import NeuralMemory
-from labkit.results import add_rows, table
+from labkit.results import add_rows, read_rows, table
 from labkit.tasks import Needle
 from labkit.tasks.needle import HAYS
 
@@ -112,13 +112,8 @@ def store(rows: pd.DataFrame, path: Path) -> None:
 
 
 def read(path: str | Path) -> pd.DataFrame:
-    """A stored table, in which `seed` is text, since one of its values is "all"."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"There are no rows at {path}; `labkit haystack` makes them.")
-    rows = pd.read_csv(path, dtype={"seed": str, "weights": str, "exam": "Int64"})
-    if missing := {"variant", "length", "writes", *KEPT} - set(rows.columns):
-        raise ValueError(f"{path} is no table of `labkit haystack`: it has no column {min(missing)!r}.")
-    return rows
+    """A stored table; errors are those of `labkit.results.read_rows`."""
+    return read_rows(path, "haystack", {"variant", "length", "writes", *KEPT})
 
 
 def report(rows: pd.DataFrame) -> str:

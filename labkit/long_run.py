@@ -21,7 +21,7 @@ from labkit.checkpoints import load
 from labkit.evaluate import EXAM_SEEDS
 from labkit.haystack import needle_task
 from labkit.intervals import wilson
-from labkit.results import write_table
+from labkit.results import add_rows, read_rows
 from labkit.session import Session
 from labkit.tasks import Exam
 from labkit.tasks.needle import PIECE_OF_TEXT, word_id
@@ -94,23 +94,13 @@ def long_run(
 
 
 def store(rows: pd.DataFrame, path: Path) -> None:
-    """Write the table as CSV; the rows of other seeds or passes that lie there stay, those of these go."""
-    whole = rows.assign(seed=rows["seed"].astype(str))
-    if path.is_file():
-        old = read(path)
-        again = old["seed"].isin(set(whole["seed"])) & old["passes"].isin(set(whole["passes"]))
-        whole = pd.concat([old[~again], whole], ignore_index=True)
-    write_table(path, whole.sort_values(["passes", "seed", "tokens"]))
+    """Write the table as CSV; the rows of other seeds or passes that lie there stay."""
+    add_rows(path, rows, ["passes", "seed"], read)
 
 
 def read(path: str | Path) -> pd.DataFrame:
-    """A stored table, in which `seed` is text; FileNotFoundError or ValueError where it is none."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"There are no rows at {path}; `labkit long-run` makes them.")
-    rows = pd.read_csv(path, dtype={"seed": str, "weights": str})
-    if missing := {"seed", "passes", "tokens", "start_value", "hay_tokens"} - set(rows.columns):
-        raise ValueError(f"{path} is no table of `labkit long-run`: it has no column {min(missing)!r}.")
-    return rows
+    """A stored table; errors are those of `labkit.results.read_rows`."""
+    return read_rows(path, "long-run", {"seed", "passes", "tokens", "start_value", "hay_tokens"})
 
 
 @functools.cache

@@ -16,7 +16,7 @@ from labkit.evaluate import Evaluation
 from labkit.files import write_beside, write_text
 from labkit.intervals import over_seeds, paired_difference, share_right
 
-__all__ = ["add_rows", "load_answers", "read", "report", "store", "table", "write_table"]
+__all__ = ["add_rows", "load_answers", "read", "read_rows", "report", "store", "table", "write_table"]
 
 Answers = NDArray[np.uint8]
 #: names of the three columns of an estimate and its interval
@@ -86,27 +86,31 @@ def write_table(path: Path, rows: pd.DataFrame) -> None:
 def add_rows(
     path: Path, rows: pd.DataFrame, cell: Sequence[str], read: Callable[[Path], pd.DataFrame]
 ) -> None:
-    """Write a table as CSV, sorted by the columns `cell`; what lies there (`read`) of other cells stays."""
+    """Write a table as CSV, sorted by the columns `cell`; stored rows (`read`) with other values of these stay."""
     rows = rows.assign(seed=rows["seed"].astype(str))
     if path.is_file():
         old = read(path)
         new = set(rows[cell].astype(str).itertuples(index=False, name=None))
         stays = [key not in new for key in old[cell].astype(str).itertuples(index=False, name=None)]
         rows = pd.concat([old[stays], rows], ignore_index=True)
-    write_table(path, rows.sort_values(list(cell)))
+    write_table(path, rows.sort_values(list(cell), kind="stable"))
 
 
 def read(path: str | Path) -> pd.DataFrame:
-    """A stored table, in which `seed` is text, since one of its values is "all".
+    """A table of `labkit evaluate`; errors are those of `read_rows`."""
+    return read_rows(path, "evaluate", {"checkpoint", "seed", "passes", "depth", *SHARE})
 
-    Raises FileNotFoundError when there is none, ValueError when the file is something else.
+
+def read_rows(path: str | Path, command: str, needed: set[str]) -> pd.DataFrame:
+    """A table that `labkit <command>` stored, in which `seed` is text, since one of its values may be "all".
+
+    Raises FileNotFoundError when there is none, ValueError when the file lacks one of the columns `needed`.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"There are no results at {path}; `labkit evaluate` makes them.")
-    types = {"seed": str, "weights": str, "previous": "Int64", "exam": "Int64"}
-    rows = pd.read_csv(path, dtype=types)
-    if missing := {"checkpoint", "seed", "passes", "depth", *SHARE} - set(rows.columns):
-        raise ValueError(f"{path} is no table of `labkit evaluate`: it has no column {min(missing)!r}.")
+        raise FileNotFoundError(f"There are no results at {path}; `labkit {command}` makes them.")
+    rows = pd.read_csv(path, dtype={"seed": str, "weights": str, "previous": "Int64", "exam": "Int64"})
+    if missing := needed - set(rows.columns):
+        raise ValueError(f"{path} is no table of `labkit {command}`: it has no column {min(missing)!r}.")
     return rows
 
 

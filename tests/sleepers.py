@@ -22,6 +22,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "carries the hidden": {"carry": "hidden"},
     "odd sizes": {"key_dim": 3, "value_dim": 5, "conv": 1, "mlp_ratio": 0.7},
     "long convolution": {"conv": 5, "pattern": ("delta", "attention", "delta")},
+    "gates that see the convolution": {"conv_gates": True, "repeat": 2},
     "memory alone": {"pattern": ("delta",), "repeat": 2},
     "attention alone": {"pattern": ("attention",), "repeat": 2},
     "sliding": {"eviction": "sliding", "repeat": 2},

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from labkit import SleepLM, SleepState
+from labkit.memory import GatedDelta
 from labkit.models.sleep_lm import Memories
 
 from sleepers import VOCAB, WINDOW, built, close, every_config, lived, same, tensors, text, with_memory
@@ -255,3 +256,17 @@ def test_changing_a_token_of_the_wake_changes_no_logit_before_it(name: str) -> N
         after, _ = model.wake(changed, state)
         assert torch.equal(after[:, :t], before[:, :t])
         assert (after[:, t] != before[:, t]).any(dim=-1).all()
+
+
+def test_gates_see_the_tokens_of_the_convolution_where_they_shall() -> None:
+    """With keys, queries and values of the token alone, what came before reaches an empty memory by its gates only."""
+    for conv_gates in (False, True):
+        torch.manual_seed(0)
+        layer = GatedDelta(8, 2, 4, 4, conv=3, conv_gates=conv_gates)
+        with torch.no_grad():
+            layer.taps[:-1, : 2 * (4 + 4 + 4)] = 0
+            x = torch.randn(1, 2, 8)
+            empty, nothing = layer.init_state(1)
+            _, _, tail = layer(x[:, :1], empty, nothing)
+            alone, after = (layer(x[:, 1:], empty, before)[0] for before in (nothing, tail))
+        assert torch.equal(alone, after) is not conv_gates

@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from .shared import Device, Folder, ManyValues, Seeds, app, in_sentences, seeds_and_path, table_path
+from .shared import (
+    Device,
+    Folder,
+    ManyValues,
+    NoWriting,
+    Passes,
+    Quiet,
+    Seeds,
+    app,
+    in_sentences,
+    seeds_and_path,
+    table_path,
+)
 
 
 @app.command(cls=ManyValues)
@@ -30,7 +42,7 @@ def evaluate(
         Path | None, typer.Option(help="Table to write, ending in .csv.", show_default="data/results/...")
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Also replace a table that holds more.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Accuracy by depth after N sleep passes, on unseen instances: printed, and stored as a table."""
     from labkit import results
@@ -83,8 +95,8 @@ def haystack(
     ] = None,
     variant: Annotated[list[str] | None, typer.Option(help="passkey, number, word.", show_default="all three")] = None,
     needles: Annotated[int, typer.Option(min=1, help="Facts in a haystack, each asked alone.")] = 1,
-    no_writing: Annotated[bool, typer.Option("--no-writing", help="Control: memories are never written.")] = False,
-    passes: Annotated[int, typer.Option(min=0, help="Sleep passes for every window.")] = 1,
+    no_writing: NoWriting = False,
+    passes: Passes = 1,
     n: Annotated[int, typer.Option(min=1, help="Haystacks for each seed, variant and length.")] = 100,
     seed: Seeds = None,
     device: Device = "cpu",
@@ -92,7 +104,7 @@ def haystack(
     out: Annotated[
         Path | None, typer.Option(help="Table to write or add to.", show_default="data/results/<name>-haystack.csv")
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Recall of needles in ever longer haystacks, by every seed there is: printed, and stored as a table."""
     from labkit import haystack as hay
@@ -119,7 +131,7 @@ def stream(
     out: Annotated[
         Path | None, typer.Option(help="Table to write.", show_default="data/results/<name>-stream.csv")
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Recall of facts in a stream of documents, by their age, from memory or from an archive."""
     from labkit import stream as streams
@@ -140,13 +152,13 @@ def stream(
 def long_run(
     checkpoint: Annotated[str, typer.Argument(help="Name of a checkpoint trained on needles.")],
     tokens: Annotated[int, typer.Option(min=1, help="How many tokens one session reads.")] = 2_097_152,
-    passes: Annotated[int, typer.Option(min=0, help="Sleep passes for every window.")] = 1,
+    passes: Passes = 1,
     seed: Seeds = None,
     folder: Folder = None,
     out: Annotated[
         Path | None, typer.Option(help="Table to write or add to.", show_default="data/results/<name>-long-run.csv")
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Two million tokens through one session: size of its state, memory, pace, and what it knows of the start."""
     from labkit import long_run as runs
@@ -167,15 +179,15 @@ def bits(
     read: Annotated[
         list[int] | None, typer.Option(min=0, help="Bytes slept on before a block.", show_default="64 ... 1984")
     ] = None,
-    no_writing: Annotated[bool, typer.Option("--no-writing", help="Control: memories are never written.")] = False,
-    passes: Annotated[int, typer.Option(min=0, help="Sleep passes for every window.")] = 1,
+    no_writing: NoWriting = False,
+    passes: Passes = 1,
     seed: Seeds = None,
     device: Device = "cpu",
     folder: Folder = None,
     out: Annotated[
         Path | None, typer.Option(help="Table to write or add to.", show_default="data/results/<name>-bits.csv")
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Bits per byte of held-out text, by how many bytes were read before: printed, and stored as a table."""
     from labkit import bits as measured

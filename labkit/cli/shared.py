@@ -45,7 +45,7 @@ class ManyValues(TyperCommand):
         return super().parse_args(ctx, spread)
 
 
-def refuse(sentence: object) -> NoReturn:
+def _refuse(sentence: object) -> NoReturn:
     typer.echo(f"labkit: {sentence}", err=True)
     raise typer.Exit(2)
 
@@ -58,7 +58,7 @@ def in_sentences(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(*args, **kwargs)
         except (ValueError, OSError, ArithmeticError, ImportError) as mistake:
-            refuse(mistake)
+            _refuse(mistake)
 
     return told
 
@@ -67,6 +67,9 @@ Seeds = Annotated[
     list[int] | None, typer.Option("--seed", min=0, max=999_999, help="One seed or several.", show_default=False)
 ]
 Device = Annotated[str, typer.Option(help="Where models run, as torch calls it: cpu, cuda.")]
+Passes = Annotated[int, typer.Option(min=0, help="Sleep passes for every window.")]
+NoWriting = Annotated[bool, typer.Option("--no-writing", help="Control: memories are never written.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
 Folder = Annotated[Path | None, typer.Option(help="Folder of checkpoints.", show_default="data/checkpoints")]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .shared import Device, Folder, ManyValues, Seeds, app, in_sentences
+from .shared import Device, Folder, ManyValues, Quiet, Seeds, app, in_sentences
 
 
 @app.command(cls=ManyValues)
@@ -20,7 +20,7 @@ def train(
     resume: Annotated[
         bool, typer.Option(help="Leave finished seeds, and go on from where a stopped one was last saved.")
     ] = True,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train the seeds of a recipe, one after another. Stopped at any time, the same command goes on."""
     from labkit.recipes import load_recipe
