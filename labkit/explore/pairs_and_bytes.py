@@ -104,9 +104,11 @@ def bits_by_length(rows: pd.DataFrame | None = None) -> Panel:
     reads = sorted(int(read) for read in rows["read"].unique())
     x = {read: np.log2(read + 64) for read in reads}
     ends = (x[reads[0]] - 0.2, x[reads[-1]] + 0.2)
+    worst = rows.groupby("kind")["high"].max().nlargest(2)  # one line may leave the picture, or it would flatten all
+    top = 1.02 * float(worst.iloc[-1])
     fig = style.figure(
         "bits-by-length", "Held-out text, byte by byte", x="bytes read before", y="bits per byte",
-        x_range=ends, y_range=(0.9 * rows["low"].min(), 1.02 * rows["high"].max()), width=860, height=470, margin_b=130,
+        x_range=ends, y_range=(0.9 * rows["low"].min(), top), width=860, height=470, margin_b=130,
     )  # fmt: skip
     fig.update_xaxes(tickvals=list(x.values()), ticktext=[f"{read:,}" for read in reads])
     told = []
@@ -116,10 +118,12 @@ def bits_by_length(rows: pd.DataFrame | None = None) -> Panel:
             curve(fig, i, called, own["read"].map(x).to_numpy(float), own.assign(accuracy=own["bits"]))
             best = own.loc[own["bits"].idxmin()]
             told.append(f"{called} {best['bits']:.2f} after {best['read']:,}")
+    above = rows[rows["bits"] > top]
+    beyond = "".join(f" Above the picture: {KINDS[r.kind]} {r.bits:.2f} after {r.read:,}." for r in above.itertuples())
     packed, tool = bits.compressed()
     style.line(fig, tool, ends, (packed, packed), colour=style.ROLES["floor"], dash="dash", markers=False)
     return Panel(
-        "bits-by-length", lambda: f"Fewest bits per byte: {', '.join(told)}; {tool} {packed:.2f}.", controls=[],
+        "bits-by-length", lambda: f"Fewest bits per byte: {', '.join(told)}; {tool} {packed:.2f}.{beyond}", controls=[],
         figures=[fig],
         source="Stored: data/results/text-<model>-bits.csv, made by `labkit bits text-<model>`, one seed each, the "
         f"same held-out bytes for all; lessons had 448 bytes. {tool}, the better of two compressors, read the lessons' "
