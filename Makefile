@@ -48,7 +48,7 @@ list: $(VENV)/installed  ## the recipes and the checkpoints there are
 	$(BIN)/labkit list
 
 strip: $(VENV)/installed-dev  ## remove the outputs from the notebooks
-	$(BIN)/nbstripout notebooks/*.ipynb
+	$(BIN)/nbstripout notebooks/*.ipynb notebooks/assignments/*/*.ipynb
 
 hooks: $(VENV)/installed-dev  ## let git strip and check what you commit
 	$(BIN)/pre-commit install

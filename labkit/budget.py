@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import torch
@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 from labkit.models import SleepLM, SleepState
 from labkit.tasks import Batch
 
-__all__ = ["question_flops", "sleep_flops", "training_flops"]
+__all__ = ["flops_of", "question_flops", "sleep_flops", "training_flops"]
 
 aten = torch.ops.aten
 
@@ -36,8 +36,13 @@ def _triangular_solve(a: Any, b: Any, *_: Any, out_shape: Any = None, **__: Any)
     return a[-1] * math.prod(out_shape)
 
 
-# torch's own table knows the GPU kernels only
+def _added_in_place(_: Any, a: Any, b: Any, *__: Any, **___: Any) -> int:
+    return int(a[0] * a[1] * a[2] * b[2] * 2)
+
+
+# torch's own table knows attention's GPU kernels only, and no product that is added in place
 CPU_KERNELS = {
+    aten.baddbmm_: _added_in_place,
     aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
     aten.linalg_solve_triangular: _triangular_solve,
@@ -53,6 +58,13 @@ def _counted(model: SleepLM, training: bool) -> Iterator[FlopCounterMode]:
             yield counter
     finally:
         model.train(was)
+
+
+def flops_of(run: Callable[[], object]) -> int:
+    """FLOPs of everything that `run` runs, backward passes included."""
+    with FlopCounterMode(display=False, custom_mapping=cast(Any, CPU_KERNELS)) as counter:
+        run()
+    return counter.get_total_flops()
 
 
 def sleep_flops(model: SleepLM, context: torch.Tensor, passes: int) -> int:

@@ -12,6 +12,7 @@ import torch
 from labkit import __version__
 from labkit.checkpoints import list_checkpoints, load
 from labkit.files import data_dir
+from labkit.kernels.gated_delta import choose_backend
 from labkit.recipes import list_recipes, load_recipe
 
 __all__ = ["Finding", "examine"]
@@ -28,7 +29,7 @@ class Finding(NamedTuple):
 
 def examine() -> list[Finding]:
     """Look at versions, threads, widget packages, recipes and checkpoints."""
-    return [*_versions(), _threads(), *_widgets(), *_data()]
+    return [*_versions(), _threads(), _kernels(), *_widgets(), *_data()]
 
 
 def _versions() -> list[Finding]:
@@ -49,6 +50,12 @@ def _threads() -> Finding:
     if threads > cores:
         return Finding(False, f"{sentence} More threads than cores are slow; set OMP_NUM_THREADS={cores}.")
     return Finding(True, sentence)
+
+
+def _kernels() -> Finding:
+    tokens = torch.zeros(1, 64, 1, 16, device="cuda" if torch.cuda.is_available() else "cpu")
+    backend, why = choose_backend(tokens, tokens)
+    return Finding(True, f"The gated delta rule is computed by the form {backend!r}. {why}")
 
 
 def _widgets() -> list[Finding]:

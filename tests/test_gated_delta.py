@@ -369,7 +369,7 @@ def test_look_alike_arguments_are_keyword_only() -> None:
 def test_the_derivation_quotes_the_code_as_it_is(repo: Path) -> None:
     folder = repo / "kernels" / "gated_delta"
     readme = (folder / "README.md").read_text()
-    for name in ("recurrent", "chunked"):
+    for name in ("recurrent", "plain", "chunked"):
         table = readme.split(f"line of `{name}.py` |\n")[1].split("\n\n")[0]
         quoted = [line.split("| `")[-1].removesuffix("` |") for line in table.splitlines()[1:]]
         code = (folder / f"{name}.py").read_text()

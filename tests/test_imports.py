@@ -30,9 +30,10 @@ ALLOWED = {
     "notebooks": {"explore", "store", *WORK},
     "labkit": set(),  # labkit/__init__.py loads names when they are asked for and imports nothing itself
 }
-# Packages that only the named rooms may import. (Only notebooks and explore draw; only kernels hold Triton.)
+# Packages that only the named rooms may import. (Only notebooks and explore draw; kernels are written in Triton, and
+# explore holds puzzles about them.)
 RESERVED = {
-    "triton": {"kernels"},
+    "triton": {"kernels", "explore"},
     "ipywidgets": {"explore"},
     "anywidget": {"explore"},
     "plotly": {"explore"},
@@ -151,9 +152,9 @@ PLANTED = {
     "labkit/train.py": ("import plotly.graph_objects as go\n", "work imports plotly"),
     "labkit/evaluate.py": ("from labkit.explore import setup\n", "work imports labkit.explore"),
     "labkit/bars.py": ("from tqdm.auto import tqdm\n", "work imports tqdm.auto"),
-    "labkit/explore/fast.py": (
+    "labkit/models/fast.py": (
         'import importlib\nimportlib.import_module("triton")\n',
-        "explore imports triton",
+        "models imports triton",
     ),
     "labkit/store.py": ("import torch\n", "store imports torch"),
     "labkit/__init__.py": ("import labkit.models\n", "labkit imports labkit.models"),

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 
 from labkit import budget, contrasts, results
+from labkit.bench.models import frozen
 from labkit.checkpoints import read_card
 from labkit.explore.mind import reach
 from labkit.models import SleepLM
@@ -99,11 +100,12 @@ def test_what_is_said_of_the_specialists() -> None:
 
 
 def steps_flops(name: str) -> int:
-    """The FLOPs of all steps of a recipe, counted on the model as it is now."""
+    """The FLOPs of all steps of a recipe, counted with the form of the gated delta rule that trained them."""
     recipe = load_recipe(name)
     task = recipe.make_task()
     batch = task.batch(recipe.training.batch_size, torch.Generator().manual_seed(0))
-    step = budget.training_flops(SleepLM(recipe.make_config(task)), batch, recipe.training.passes)
+    with frozen():
+        step = budget.training_flops(SleepLM(recipe.make_config(task)), batch, recipe.training.passes)
     return recipe.training.steps * step
 
 

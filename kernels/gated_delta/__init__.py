@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
+from labkit.kernels.gated_delta.choice import choose_backend, why_not
 from labkit.kernels.gated_delta.chunked import chunked_gated_delta_rule
 from labkit.kernels.gated_delta.inputs import check_inputs
 from labkit.kernels.gated_delta.recurrent import recurrent_gated_delta_rule
 
-__all__ = ["chunked_gated_delta_rule", "gated_delta_rule", "recurrent_gated_delta_rule"]
+__all__ = ["choose_backend", "chunked_gated_delta_rule", "gated_delta_rule", "recurrent_gated_delta_rule"]
 
 BACKENDS = ("auto", "recurrent", "chunked", "triton")
 
@@ -39,9 +42,10 @@ def gated_delta_rule(
         beta: writing strength ``[B, T, H]``, in [0, 2]; 1 replaces the stored value, 2 reflects it.
         initial_state: ``[B, H, K, V]``, or None for an empty memory.
         scale: factor on the read-out; None takes ``K ** -0.5``.
-        chunk_size: tokens per chunk of the chunked form; it changes speed and rounding, not the function.
-        backend: "recurrent" is the reference, "chunked" the fast form; "auto" takes the recurrence for single
-            tokens and chunks otherwise.
+        chunk_size: the most tokens per chunk; it changes speed and rounding, not the function. The chunked form takes
+            16 to 32 in float32 and 16 to 128 in float64, whatever is asked.
+        backend: "recurrent" is the reference, "chunked" the fast form in PyTorch, "triton" the kernels for GPUs
+            (float32 or shorter, widths up to 256); "auto" picks one, and `choose_backend` says which and why.
 
     Returns:
         ``o`` of shape ``[B, T, H, V]`` in v's dtype, and the state after the last token, float64 if the inputs are
@@ -53,14 +57,22 @@ def gated_delta_rule(
     check_inputs(q, k, v, g, beta, initial_state, scale, chunk_size)
     if backend not in BACKENDS:
         raise ValueError(f"backend={backend!r} is not known; take one of {', '.join(BACKENDS)}.")
-    if backend == "triton":
-        raise ValueError('This version has no Triton form of the gated delta rule; take backend="auto".')
     if backend == "auto":
-        backend = "recurrent" if q.shape[1] <= 1 else "chunked"
+        backend = choose_backend(q, v).backend
+    elif backend == "triton" and (reason := why_not(q, v)):
+        raise ValueError(f'{reason} Take backend="chunked".')
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     with torch.autocast(q.device.type, enabled=False):  # a memory adds up many small errors; it keeps full precision
         if backend == "recurrent":
             return recurrent_gated_delta_rule(q, k, v, g, beta, initial_state=initial_state, scale=scale)
-        return chunked_gated_delta_rule(
-            q, k, v, g, beta, initial_state=initial_state, scale=scale, chunk_size=chunk_size
-        )
+        form = chunked_gated_delta_rule if backend == "chunked" else _triton_form(q.shape[1])
+        return form(q, k, v, g, beta, initial_state=initial_state, scale=scale, chunk_size=chunk_size)
+
+
+def _triton_form(length: int) -> Callable[..., tuple[Tensor, Tensor]]:
+    """Token by token where the text does not fill the shortest chunk, as awake. Imports Triton only when asked."""
+    from labkit.kernels.gated_delta import triton_chunked, triton_recurrent
+
+    if length < triton_chunked.SHORTEST_CHUNK:
+        return triton_recurrent.triton_recurrent_gated_delta_rule
+    return triton_chunked.triton_gated_delta_rule

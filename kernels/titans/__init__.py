@@ -8,11 +8,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from labkit.kernels.titans.choice import choose_backend, why_not
 from labkit.kernels.titans.chunked import Carried, Tokens, answers, chunked_neural_memory
 from labkit.kernels.titans.inputs import WIDEST_CHUNK, check_inputs, state_dtype
 from labkit.kernels.titans.recurrent import recurrent_neural_memory
 
-__all__ = ["WIDEST_CHUNK", "Carried", "continue_memory", "neural_memory", "read_memory", "recurrent_neural_memory"]
+__all__ = [
+    "WIDEST_CHUNK", "Carried", "choose_backend", "continue_memory", "neural_memory", "read_memory",
+    "recurrent_neural_memory",
+]  # fmt: skip
+
+BACKENDS = ("auto", "chunked", "triton")
 
 
 def neural_memory(
@@ -28,6 +34,7 @@ def neural_memory(
     chunk_size: int = 1,
     limit: float | None = None,
     clip: float | None = None,
+    backend: str = "auto",
 ) -> tuple[Tensor, tuple[list[Tensor], list[Tensor]]]:
     """Write every token into a small network by gradient descent, and read it (Titans, arXiv 2501.00663).
 
@@ -51,6 +58,9 @@ def neural_memory(
             memory that overshoots does not run away.
         clip: None is the paper's rule. A number, again the lab's own: a token whose gradient, over all layers, is
             longer than this is written with a step as much shorter.
+        backend: "chunked" is PyTorch's form, "triton" the kernels for GPUs, of a linear memory under the paper's rule
+            (one layer, no limit, no clip) in chunks of 16, 32 or 64; "auto" picks one, and `choose_backend` says which
+            and why.
 
     Returns:
         ``y [B, T, H, D]`` in v's dtype, and weights and velocity after the last token, in float64 if the inputs are
@@ -61,6 +71,19 @@ def neural_memory(
         TypeError, ValueError: a sentence naming the argument, what was expected and what came.
     """
     check_inputs(q, k, v, step, momentum, forget, {"weights": weights, "velocity": velocity}, chunk_size)
+    if backend not in BACKENDS:
+        raise ValueError(f"backend={backend!r} is not known; take one of {', '.join(BACKENDS)}.")
+    if backend == "auto":
+        backend = choose_backend(q, weights, chunk_size, limit, clip).backend
+    elif backend == "triton" and (reason := why_not(q, weights, chunk_size, limit, clip)):
+        raise ValueError(f'{reason} Take backend="chunked".')
+    if backend == "triton":
+        from labkit.kernels.titans.triton_linear import triton_linear_memory
+
+        w, s = weights[0], velocity[0]
+        with torch.autocast(q.device.type, enabled=False):
+            y, w, s = triton_linear_memory(q, k, v, step, momentum, forget, w, s, chunk_size=chunk_size)
+        return y, ([w], [s])
     carried = Carried.begin(weights, velocity)
     y, carried, _ = continue_memory(
         q, k, v, step, momentum, forget, carried, chunk_size=chunk_size, limit=limit, clip=clip

@@ -34,9 +34,7 @@ def check_inputs(
     for name, several in lists.items():
         if not isinstance(several, list | tuple) or not several:
             kind = "empty" if isinstance(several, list | tuple) else f"a {type(several).__name__}"
-            raise TypeError(
-                f"{name} must be a list of tensors, one for each layer of the memory, but it is {kind}."
-            )
+            raise TypeError(f"{name} must be a list of tensors, one for each layer of the memory, but it is {kind}.")
     check_tensors(named | {f"{name}[{i}]": t for name, several in lists.items() for i, t in enumerate(several)})
     if q.ndim != 4 or q.shape[-1] == 0:
         raise ValueError(f"q must have shape [B, T, H, D] with D at least 1, but its shape is {list(q.shape)}.")

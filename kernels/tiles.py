@@ -1,0 +1,27 @@
+"""Tiles of a matrix, read and written by Triton kernels: plain pointers, int64 offsets, zeros outside."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def tile(base, rows, columns, width, length, stride):
+    """``[rows, columns]`` of a matrix ``[length, width]`` whose rows lie `stride` apart, as float32."""
+    inside = (rows < length)[:, None] & (columns < width)[None, :]
+    at = base + rows.to(tl.int64)[:, None] * stride + columns[None, :]
+    return tl.load(at, mask=inside, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def put(base, rows, columns, width, length, stride, values):
+    """Write such a tile, in the matrix's own format."""
+    inside = (rows < length)[:, None] & (columns < width)[None, :]
+    at = base + rows.to(tl.int64)[:, None] * stride + columns[None, :]
+    tl.store(at, values.to(base.dtype.element_ty), mask=inside)
+
+
+def block_of(width: int) -> int:
+    """The power of two that holds `width`, and at least the 16 that a product of tiles needs."""
+    return max(16, triton.next_power_of_2(width))

@@ -1,0 +1,1 @@
+"""Solutions of the kernel puzzles, and wrong answers to them."""

@@ -1,0 +1,251 @@
+"""The Triton kernels against the float64 references: by the interpreter where there is no GPU, and compiled for two."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from labkit import checks
+from labkit.kernels import gated_delta_rule, neural_memory
+from labkit.kernels.backends import farthest
+from labkit.kernels.gated_delta import choice, choose_backend
+from labkit.kernels.titans import choice as memories
+
+triton = pytest.importorskip("triton", reason="Triton has wheels for Linux only")
+from labkit.kernels.gated_delta import triton_chunked
+from labkit.kernels.gated_delta.triton_chunked import triton_gated_delta_rule
+from labkit.kernels.gated_delta.triton_recurrent import triton_recurrent_gated_delta_rule
+from labkit.kernels.titans.triton_linear import triton_linear_memory
+
+LIMITS = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+pytestmark = pytest.mark.usefixtures("poisoned_empty")
+
+
+def results(form: Any, inputs: dict[str, Tensor], weights: list[Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """What a form gives, and the gradient of every input; a state is never shorter than float32."""
+    state = torch.float64 if dtype == torch.float64 else torch.float32
+    own = {
+        name: t.to(DEVICE, state if name in ("initial_state", "weights", "velocity") else dtype).requires_grad_()
+        for name, t in inputs.items()
+    }
+    found = form(**own)
+    loss = sum((t * w.to(DEVICE, t.dtype)).sum() for t, w in zip(found, weights, strict=True))
+    gradients = torch.autograd.grad(loss, list(own.values()), allow_unused=True)
+    told = {f"result {i}": t for i, t in enumerate(found)}
+    return told | {f"gradient of {name}": t for name, t in zip(own, gradients, strict=True)}
+
+
+def compare(form: Any, reference: Any, inputs: dict[str, Tensor], weights: list[Tensor], dtype: torch.dtype) -> None:
+    inputs = {name: t.to(dtype).to(t.dtype) for name, t in inputs.items()}  # rounding them is no error of a kernel
+    right, found = (results(f, inputs, weights, d) for f, d in ((reference, torch.float64), (form, dtype)))
+    for what, wanted in right.items():
+        assert checks.relative_error(found[what], wanted) <= LIMITS[dtype], what
+
+
+def delta(**options: Any) -> Any:
+    return lambda **inputs: triton_gated_delta_rule(**inputs, scale=0.5, **options)
+
+
+def reference(**inputs: Tensor) -> tuple[Tensor, Tensor]:
+    return gated_delta_rule(**inputs, scale=0.5, backend="recurrent")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("filled", [False, True], ids=["empty", "filled"])
+@pytest.mark.parametrize(("length", "chunk"), [(1, 16), (15, 64), (50, 16), (65, 32)])
+@pytest.mark.parametrize("case", checks.CASES)
+def test_chunks_equal_the_recurrence(case: str, length: int, chunk: int, filled: bool) -> None:
+    inputs, weights = checks.draw(case, length, filled, torch.Generator().manual_seed(2), batch=1)
+    compare(delta(chunk_size=chunk), reference, inputs, list(weights), torch.float32)
+
+
+@pytest.mark.parametrize(("key_dim", "value_dim"), [(40, 33), (16, 70), (130, 17)])
+@pytest.mark.parametrize("dtype", LIMITS, ids=str)
+def test_widths_that_fill_no_tile(key_dim: int, value_dim: int, dtype: torch.dtype) -> None:
+    sizes = {"batch": 1, "key_dim": key_dim, "value_dim": value_dim}
+    inputs, weights = checks.draw("random", 37, True, torch.Generator().manual_seed(3), **sizes)
+    compare(delta(chunk_size=16), reference, inputs, list(weights), dtype)
+
+
+@pytest.mark.parametrize("dtype", LIMITS, ids=str)
+@pytest.mark.parametrize("length", [1, 3, 20])
+def test_steps_equal_the_recurrence(length: int, dtype: torch.dtype) -> None:
+    inputs, weights = checks.draw("some forgotten", length, True, torch.Generator().manual_seed(4), key_dim=20)
+
+    def form(**inputs: Tensor) -> tuple[Tensor, Tensor]:
+        return triton_recurrent_gated_delta_rule(**inputs, scale=0.5, chunk_size=16)
+
+    compare(form, reference, inputs, list(weights), dtype)
+
+
+@pytest.mark.parametrize(("length", "width"), [(1, 8), (16, 16), (37, 40)])
+@pytest.mark.parametrize("dtype", LIMITS, ids=str)
+def test_a_linear_memory_equals_its_chunks(length: int, width: int, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(5)
+    tokens, gates, square = (2, length, 2, width), (2, length, 2), (2, 2, width, width)
+    inputs = {name: torch.randn(tokens, generator=generator) for name in "qkv"}
+    inputs["k"] = torch.nn.functional.normalize(inputs["k"], dim=-1)
+    for name, most in (("step", 0.2), ("momentum", 1.0), ("forget", 0.1)):
+        inputs[name] = most * torch.rand(gates, generator=generator)
+    inputs |= {name: 0.2 * torch.randn(square, generator=generator) for name in ("weights", "velocity")}
+    weights = [torch.randn(shape, generator=generator) for shape in (tokens, square, square)]
+
+    def chunks(weights: Tensor, velocity: Tensor, **inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        y, ((w,), (s,)) = neural_memory(**inputs, weights=[weights], velocity=[velocity], chunk_size=16)
+        return y, w, s
+
+    compare(lambda **inputs: triton_linear_memory(**inputs, chunk_size=16), chunks, inputs, weights, dtype)
+
+
+def test_what_the_kernels_do_not_take_is_refused() -> None:
+    inputs, _ = checks.draw("random", 3, False, torch.Generator().manual_seed(6))
+    long = {name: t.double() for name, t in inputs.items()}
+    with pytest.raises(ValueError, match=r'not torch\.float64 and widths of 8 and 6\. Take backend="chunked"'):
+        gated_delta_rule(**long, backend="triton")  # type: ignore[arg-type]
+
+
+def test_without_triton_or_a_gpu_a_sentence_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs, _ = checks.draw("random", 3, False, torch.Generator().manual_seed(6))
+    monkeypatch.setattr(triton.knobs.runtime, "interpret", False)
+    if DEVICE == "cpu":
+        with pytest.raises(ValueError, match=r"run on a GPU.*TRITON_INTERPRET=1.*Take backend"):
+            gated_delta_rule(**inputs, backend="triton")  # type: ignore[arg-type]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install -e '\.\[kernels\]'"):
+        gated_delta_rule(**inputs, backend="triton")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("length", [5, 20])
+def test_by_name_the_rule_is_computed_by_the_kernels(length: int) -> None:
+    inputs, _ = checks.draw("random", length, True, torch.Generator().manual_seed(6))
+    inputs = {name: t.to(DEVICE) for name, t in inputs.items()}
+    wanted = gated_delta_rule(**inputs, backend="recurrent")  # type: ignore[arg-type]
+    found = gated_delta_rule(**inputs, backend="triton")  # type: ignore[arg-type]
+    assert farthest(found, wanted) < 1e-5
+    assert not any(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))  # it was another form
+
+
+def test_auto_takes_the_kernels_where_they_agree_and_only_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is chosen on a GPU, told of tensors that say they lie on one."""
+    choice.agrees_on.cache_clear()
+    assert choice.agrees_on(torch.device(DEVICE))
+    with monkeypatch.context() as patch:
+        patch.setattr(triton_chunked, "triton_gated_delta_rule", lambda *a, **o: broken(*a, **o))
+        choice.agrees_on.cache_clear()
+        with pytest.warns(UserWarning, match=r"from the chunked form on .*, so it is not used"):
+            assert not choice.agrees_on(torch.device(DEVICE))
+    choice.agrees_on.cache_clear()
+
+    there = SimpleNamespace(device=torch.device("cuda"), dtype=torch.float32, shape=(1, 9, 2, 8))
+    for agrees, backend in ((True, "triton"), (False, "chunked")):
+        monkeypatch.setattr(choice, "agrees_on", lambda device, agrees=agrees: agrees)
+        chosen = choose_backend(there, there)  # type: ignore[arg-type]
+        assert chosen.backend == backend and chosen.why.endswith(".")
+    here = torch.zeros(1, 9, 2, 8)
+    assert choose_backend(here, here).backend == "chunked" and choose_backend(here[:, :1], here).backend == "recurrent"
+
+
+def test_the_trial_is_made_whatever_the_caller_has_switched_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = torch.device(DEVICE)
+    for agrees_on in (choice.agrees_on, memories.agrees_on):
+        agrees_on.cache_clear()
+        with torch.inference_mode(), torch.autocast(DEVICE, torch.bfloat16):
+            assert agrees_on(device)
+
+    def cannot(*args: Any, **options: Any) -> Any:
+        raise RuntimeError("out of shared memory")
+
+    monkeypatch.setattr(triton_chunked, "triton_gated_delta_rule", cannot)
+    choice.agrees_on.cache_clear()
+    with pytest.warns(UserWarning, match=r"not to be run \(RuntimeError: out of shared memory\)"):
+        assert not choice.agrees_on(device)
+    choice.agrees_on.cache_clear()
+
+
+def test_nothing_at_all_has_gradients_too() -> None:
+    inputs, weights = checks.draw("random", 0, True, torch.Generator().manual_seed(6))
+    leaves = {name: t.to(DEVICE).requires_grad_() for name, t in inputs.items()}
+    o, state = gated_delta_rule(**leaves, backend="triton")  # type: ignore[arg-type]
+    (slope,) = torch.autograd.grad((state * weights[1].to(DEVICE)).sum(), leaves["initial_state"])
+    assert o.shape == inputs["v"].shape and torch.equal(slope.cpu(), weights[1])
+
+
+@pytest.mark.parametrize("case", ["equal keys", "some forgotten"])
+def test_a_thousand_tokens_keep_their_digits(case: str) -> None:
+    sizes = {"batch": 1, "heads": 1, "key_dim": 16, "value_dim": 16}
+    inputs, weights = checks.draw(case, 1000, True, torch.Generator().manual_seed(8), **sizes)
+    compare(delta(chunk_size=32), reference, inputs, list(weights), torch.float32)
+
+
+def broken(*args: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
+    """The rule with one gradient a little off."""
+    q, *others = args
+    return triton_gated_delta_rule(1.01 * q - 0.01 * q.detach(), *others, **options)
+
+
+def test_a_linear_memory_takes_the_kernels_by_name_and_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(7)
+    q, k, v = torch.randn(3, 1, 20, 2, 8, generator=generator)
+    gates = dict(zip(("step", "momentum", "forget"), 0.1 * torch.rand(3, 1, 20, 2, generator=generator), strict=True))
+    begun = torch.randn(1, 2, 8, 8, generator=generator)
+    inputs = {"q": q, "k": k, "v": v, **gates, "weights": [begun], "velocity": [0 * begun]}
+    (y, ((w,), (s,))), (wanted, _) = (neural_memory(**inputs, chunk_size=16, backend=b) for b in ("triton", "chunked"))
+    assert farthest([y], [wanted]) < 1e-5 and not torch.equal(y, wanted) and w.shape == s.shape == begun.shape
+    for spoilt in ({"chunk_size": 8}, {"chunk_size": 16, "clip": 1.0}, {"chunk_size": 16, "limit": 2.0}):
+        with pytest.raises(ValueError, match=r"linear memory under the paper's rule.*Take backend"):
+            neural_memory(**inputs, **spoilt, backend="triton")
+    with pytest.raises(ValueError, match="backend='fast' is not known; take one of auto, chunked, triton"):
+        neural_memory(**inputs, backend="fast")
+
+    memories.agrees_on.cache_clear()
+    assert memories.agrees_on(torch.device(DEVICE))
+    there = SimpleNamespace(device=torch.device("cuda"), dtype=torch.float32, shape=(1, 9, 2, 8))
+    for agrees, backend in ((True, "triton"), (False, "chunked")):
+        monkeypatch.setattr(memories, "agrees_on", lambda device, agrees=agrees: agrees)
+        assert memories.choose_backend(there, [begun], 16).backend == backend  # type: ignore[arg-type]
+    assert memories.choose_backend(there, [begun], 1).backend == "chunked"  # type: ignore[arg-type]
+    assert memories.choose_backend(q, [begun], 16).backend == "chunked"
+
+
+COMPILE = """
+import sys
+import triton, triton.language as tl
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from labkit.kernels.gated_delta import triton_chunked as chunked, triton_recurrent as steps
+from labkit.kernels.titans import triton_linear as linear
+
+NUMBERS = {"length": "i32", "heads": "i32", "chunks": "i32", "scale": "fp32"}
+delta = dict(K=64, V=64, C=32, BK=32, BV=32)
+exact, short = dict(WIDE=tl.float64, HOW="ieee"), dict(WIDE=tl.float32, HOW="tf32")
+memory = dict(D=64, C=16, BD=64, BV=32, HOW="tf32x3")
+kernels = [(chunked.prepare_kernel, delta | exact), (chunked.scan_kernel, delta | exact | dict(BK=64)),
+    (chunked.output_kernel, delta | dict(HOW="tf32")), (chunked.reverse_scan_kernel, delta | dict(HOW="tf32", BK=64)),
+    (chunked.gradient_kernel, delta | short), (steps.steps_kernel, dict(K=64, V=64, BK=64, BV=32)),
+    (linear.forward_kernel, memory), (linear.reverse_kernel, memory), (linear.gradient_kernel, memory | dict(BD=32))]
+for kernel, constants in kernels:
+    types = {name: "constexpr" if name in constants else NUMBERS.get(name, "*fp32") for name in kernel.arg_names}
+    made = triton.compile(ASTSource(kernel, types, constants), target=GPUTarget("cuda", int(sys.argv[1]), 32))
+    assert f"sm_{sys.argv[1]}" in made.asm["ptx"] and made.metadata.shared <= 163 * 1024, kernel.__name__
+    print(kernel.__name__, made.metadata.shared)
+"""
+
+
+@pytest.mark.parametrize("target", [80, 90])
+def test_every_kernel_compiles_for_a_gpu_that_is_not_here(target: int) -> None:
+    """PTX for an A100 and an H100, within the shared memory of the smaller; in a process without the interpreter."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    told = subprocess.run(
+        [sys.executable, "-c", COMPILE, str(target)], env=environment, capture_output=True, text=True
+    )
+    assert told.returncode == 0 and told.stdout.count("kernel") == 9, told.stderr[-2000:]
