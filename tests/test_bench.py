@@ -268,3 +268,18 @@ def test_what_is_stored_keeps_what_is_promised(repo: Path) -> None:
             assert at["ratio"][rival] >= 1.5, (length, rival)
             assert at["peak_mib"]["labkit"] <= at["peak_mib"][rival], (length, rival)
         assert (at["error"] <= 1e-5).all()
+
+
+def test_the_readme_tells_these_rows(repo: Path) -> None:
+    """Milliseconds, and how many times as long each rival takes in the chunks that suit it best."""
+    told = " ".join((repo / "README.md").read_text(encoding="utf-8").split())
+    rows = pd.read_csv(repo / "data" / "results" / "bench-delta.csv")
+    lengths, own = (256, 1024, 4096), rows[rows["candidate"] == "labkit"].set_index("length")["seconds"]
+    first, second, third = (f"{1000 * own[t]:.0f}" for t in lengths)
+    assert f"it takes {first}, {second} and {third} ms for 256, 1,024 and 4,096 tokens" in told
+    for start, rival in (("transformers", "the fallback of `transformers`"), ("flash", "the naive form of")):
+        least = rows[rows["candidate"].str.startswith(start)].groupby("length")["ratio"].min()
+        first, second, third = (f"{least[t]:.1f}" for t in lengths)
+        assert f"{first}, {second} and {third} times less than {rival}" in told
+    steps = pd.read_csv(repo / "data" / "results" / "bench-training.csv").set_index("candidate")
+    assert f"is {1 / steps['ratio']['fast, compiled']:.1f} times as fast as with the plain form" in told
