@@ -72,6 +72,7 @@ def inverse() -> Panel:
     fig = style.figure(
         "kernel-inverse", "Error of the inverse in float32", x="writing strength β", y="relative error",
         x_range=(0.2, 2.05), y_range=(-8.3, 21), width=760, height=380, yaxis_type="log", yaxis_dtick=4,
+        yaxis_exponentformat="power",
     )  # fmt: skip
     squared = style.line(fig, "by squaring", colour=style.ROLES["wrong"])
     solved = style.line(fig, "by substitution", colour=style.ROLES["model"], dash="dash")
