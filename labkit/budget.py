@@ -54,15 +54,19 @@ def _counted(model: SleepLM, training: bool) -> Iterator[FlopCounterMode]:
     was = model.training
     model.train(training)
     try:
-        with FlopCounterMode(display=False, custom_mapping=cast(Any, CPU_KERNELS)) as counter:
+        with _counter() as counter:
             yield counter
     finally:
         model.train(was)
 
 
+def _counter() -> FlopCounterMode:
+    return FlopCounterMode(display=False, custom_mapping=cast(Any, CPU_KERNELS))
+
+
 def flops_of(run: Callable[[], object]) -> int:
     """FLOPs of everything that `run` runs, backward passes included."""
-    with FlopCounterMode(display=False, custom_mapping=cast(Any, CPU_KERNELS)) as counter:
+    with _counter() as counter:
         run()
     return counter.get_total_flops()
 

@@ -245,6 +245,8 @@ def test_the_command_writes_its_rows(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     ("asked", "sentence"),
     [
         (["gamma"], "There is no subject 'gamma' to time; there are delta, titans, training, awake."),
+        (["awake", "--width", "32"], "width would do nothing to 'awake'; leave it out."),
+        (["titans", "--values", "--case", "equal keys"], "case, gradients would do nothing to 'titans'; leave it out."),
         (["delta", "--dtype", "float16"], "dtype must be float32 or bfloat16, but it is 'float16'."),
         (["delta", "--device", "meta2"], "There is no device 'meta2' here"),
         (["delta", "--size", "5", "--case", "odd", "--quiet"], "There is no case 'odd'"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import pandas as pd
@@ -44,12 +44,23 @@ class Options:
     quiet: bool = False
 
 
-def check_subject(what: str, device: torch.device) -> None:
-    """Raise ValueError for a subject that there is not, and for another device than the CPU where it has none."""
+#: Options that a subject takes beside those of all.
+TAKES = {
+    "delta": {"chunks", "case", "batch", "heads", "width", "gradients", "dtype"}, "titans": {"chunks", "batch"},
+    "training": set(), "awake": set(),
+}  # fmt: skip
+
+
+def check_subject(what: str, options: Options) -> None:
+    """Raise ValueError for a subject that there is not, and for options that would do nothing to it."""
     if what not in SIZES:
         raise ValueError(f"There is no subject {what!r} to time; there are {', '.join(SIZES)}.")
-    if what != "delta" and device.type != "cpu":
+    if what != "delta" and options.device.type != "cpu":
         raise ValueError(f"{what!r} is timed on the CPU; --device is for the gated delta rule.")
+    usual = Options(options.device, options.threads, options.repeats, options.roof, quiet=options.quiet)
+    changed = {field.name for field in fields(Options) if getattr(options, field.name) != getattr(usual, field.name)}
+    if idle := changed - TAKES[what]:
+        raise ValueError(f"{', '.join(sorted(idle))} would do nothing to {what!r}; leave it out.")
 
 
 def measure(what: str, size: int, options: Options) -> Rows:
@@ -57,7 +68,7 @@ def measure(what: str, size: int, options: Options) -> Rows:
 
     Raises ValueError as `check_subject`, ArithmeticError where one of the lab's own forms is wrong.
     """
-    check_subject(what, options.device)
+    check_subject(what, options)
     how: dict[str, Any] = {"repeats": options.repeats, "threads": options.threads, "quiet": options.quiet}
     if what == "delta":
         return delta.measure(

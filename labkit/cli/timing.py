@@ -49,7 +49,7 @@ def bench(
     import pandas as pd
     import torch
 
-    from labkit.bench import measure_roof, subjects
+    from labkit.bench import Roof, measure_roof, subjects
     from labkit.files import data_dir
     from labkit.machine import device_called, machine, versions
     from labkit.results import write_table
@@ -57,13 +57,13 @@ def bench(
     where, dtypes = device_called(device), {"float32": torch.float32, "bfloat16": torch.bfloat16}
     if dtype not in dtypes:
         raise ValueError(f"dtype must be float32 or bfloat16, but it is {dtype!r}.")
-    subjects.check_subject(what, where)
     threads = threads or (1 if what == "awake" else torch.get_num_threads())
     torch.set_num_threads(threads)
-    roof = measure_roof(where, threads)
+    roof = Roof(0, 0)
     options = subjects.Options(
         where, threads, repeats, roof, tuple(chunk or ()), case, batch, heads, width, not values, dtypes[dtype], quiet
     )
+    subjects.check_subject(what, options)
     plain = options == subjects.Options(where, threads, repeats, roof, quiet=quiet) and not size
     name = f"bench-{what}{'' if where.type == 'cpu' else '-' + where.type}.csv"
     path = data_dir() / "results" / name if plain and out is None else out  # a trial leaves the lab's own table alone

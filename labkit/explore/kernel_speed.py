@@ -15,7 +15,7 @@ from labkit.explore.panel import Panel, choice, slider
 from labkit.explore.panes import axes, panes, stack
 from labkit.files import data_dir
 
-__all__ = ["chunk_sizes", "speed", "stored_chunks", "stored_speed"]
+__all__ = ["chunk_sizes", "growth_of", "speed", "stored_chunks", "stored_speed"]
 
 #: candidates of the bench and their looks, the slowest of short texts first
 LOOKS = {

@@ -12,6 +12,7 @@ from labkit.explore.puzzles import faults, specs
 from labkit.explore.puzzles.core import Case, Puzzle, cases, pitches, unit
 from labkit.explore.puzzles.first import log_decays
 from labkit.explore.puzzles.interpreter import triton
+from labkit.kernels.tiles import block_of
 
 __all__ = ["BACKWARD", "CHUNKED", "STEP", "TITANS"]
 
@@ -19,10 +20,6 @@ Tensors = dict[str, Tensor]
 Sizes = Mapping[str, Any]
 cdiv = triton.cdiv
 CHUNK = 16
-
-
-def _block(width: int) -> int:
-    return max(16, triton.next_power_of_2(width))
 
 
 def _draw_tokens(case: Case, generator: torch.Generator) -> Tensors:
@@ -74,7 +71,7 @@ STEP = Puzzle(
     source="Gated DeltaNet (arXiv 2412.06464), equation 10, transposed: here S is [K, V].",
     spec=specs.delta, outputs=("o", "end"), draw=_draw_tokens, options=("scale",),
     grid=lambda s: (s["N"], cdiv(s["V"], s["BV"])),
-    scalars=lambda s: {**_numbers(s), "BK": _block(s["K"]), "BV": s["BV"]},
+    scalars=lambda s: {**_numbers(s), "BK": block_of(s["K"]), "BV": s["BV"]},
     cases=cases(
         _sizes(1, 6, 16, 16, BV=16), _sizes(2, 5, 16, 16, BV=16, state=1), _sizes(1, 9, 16, 32, BV=16, state=1),
         _sizes(2, 7, 5, 20, BV=16, state=1), _sizes(2, 9, 12, 10, BV=16, state=1, special=1),
@@ -102,7 +99,7 @@ CHUNKED = Puzzle(
     source="Gated DeltaNet (arXiv 2412.06464), section 3.3; derived in kernels/gated_delta/README.md, 1 to 6.",
     spec=specs.delta, outputs=("o", "end"), draw=_draw_tokens, options=("scale",),
     grid=lambda s: (s["N"],),
-    scalars=lambda s: {**_numbers(s), "C": s["C"], "BK": _block(s["K"]), "BV": _block(s["V"])},
+    scalars=lambda s: {**_numbers(s), "C": s["C"], "BK": block_of(s["K"]), "BV": block_of(s["V"])},
     cases=_CHUNKED_CASES, mistakes=faults.CHUNKED, tolerance=5e-5,
 )  # fmt: skip
 
@@ -152,7 +149,7 @@ BACKWARD = Puzzle(
     outputs=("grad_q", "grad_k", "grad_v", "grad_g", "grad_beta", "grad_start"), draw=_draw_backward,
     grid=lambda s: (s["N"],),
     scalars=lambda s: {
-        **_numbers(s), **pitches(c_row=s["C"]), "C": s["C"], "BK": _block(s["K"]), "BV": _block(s["V"])
+        **_numbers(s), **pitches(c_row=s["C"]), "C": s["C"], "BK": block_of(s["K"]), "BV": block_of(s["V"])
     },
     cases=_CHUNKED_CASES, mistakes=faults.BACKWARD, tolerance=1e-4,
 )  # fmt: skip
@@ -181,7 +178,7 @@ TITANS = Puzzle(
     spec=specs.titans, outputs=("y", "end_w", "end_s"), draw=_draw_titans, options=("C",),
     grid=lambda s: (s["N"],),
     scalars=lambda s: {
-        "T": s["T"], "D": s["D"], **pitches(d_row=s["D"], t_row=s["T"]), "C": s["C"], "BD": _block(s["D"])
+        "T": s["T"], "D": s["D"], **pitches(d_row=s["D"], t_row=s["T"]), "C": s["C"], "BD": block_of(s["D"])
     },
     cases=cases(
         *({"N": n, "T": t, "D": d, "C": CHUNK, "state": state} for n, t, d, state in (
