@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+_kept_out: ContextVar[bool] = ContextVar("_kept_out", default=False)
 
 
 class Choice(NamedTuple):
@@ -22,6 +26,8 @@ def why_no_triton(device: torch.device) -> str | None:
     """None where Triton's kernels run on tensors of this device, else a sentence that says what is missing."""
     if importlib.util.find_spec("triton") is None:
         return "Triton is not installed; pip install -e '.[kernels]' installs it, on Linux."
+    if _kept_out.get():
+        return "What happens inside Triton's kernels cannot be counted."
     from triton import knobs
 
     if device.type != "cuda" and not knobs.runtime.interpret:
@@ -32,29 +38,52 @@ def why_no_triton(device: torch.device) -> str | None:
     return None
 
 
-def agree(
-    what: str, forms: Sequence[Callable[..., tuple[Tensor, ...]]], inputs: Sequence[Tensor], device: torch.device
-) -> bool:
-    """Whether two forms of an operator give the same to 1e-4, values and gradients of all inputs; if not, a warning.
+@contextlib.contextmanager
+def without_triton() -> Iterator[None]:
+    """``backend="auto"`` takes forms of PyTorch while this is open, so that their operations can be counted."""
+    token = _kept_out.set(True)
+    try:
+        yield
+    finally:
+        _kept_out.reset(token)
 
-    Asked before kernels are used unasked: they are compiled for a GPU that they were not tested on. What the caller has
-    switched on (inference mode, autocast) does not reach them here.
+
+def agree(
+    what: str,
+    kernels: Callable[..., tuple[Tensor, ...]],
+    chunks: Callable[..., tuple[Tensor, ...]],
+    tokens: Sequence[Tensor],
+    states: Sequence[Tensor],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> bool:
+    """Whether kernels give what the chunked form gives in float64, values and gradients of all inputs, or a warning.
+
+    Asked before kernels are used unasked: they are compiled for a GPU that they were not tested on, and for widths that
+    it may not hold. What the caller has switched on (inference mode, autocast, TF32) does not reach the answer here.
+
+    Args:
+        what: the operator, for the warning.
+        kernels, chunks: the two forms, of tokens and then states.
+        tokens, states: what both are given, tokens in `dtype`, states in float32.
     """
+    allowed = 1e-4 if dtype == torch.float32 else 3e-2
+    given = [*(t.to(device, dtype) for t in tokens), *(t.to(device) for t in states)]
     results = []
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
         try:
-            for form in forms:
-                own = [t.to(device, copy=True).requires_grad_() for t in inputs]
+            for form, wide in ((kernels, False), (chunks, True)):
+                own = [t.to(torch.float64 if wide else t.dtype, copy=True).requires_grad_() for t in given]
                 found = form(*own)
-                gradients = torch.autograd.grad(torch.stack([t.square().sum() for t in found]).sum(), own)
+                gradients = torch.autograd.grad(torch.stack([t.double().square().sum() for t in found]).sum(), own)
                 results.append([t.detach() for t in (*found, *gradients)])
-            wrong = f"{farthest(*results):.1e} from the chunked form" if farthest(*results) > 1e-4 else ""
+            wrong = f"{farthest(*results):.1e} from the chunked form" if farthest(*results) > allowed else ""
         except Exception as why:  # a kernel that cannot be compiled or launched is not to stop what asked for any form
             wrong = f"not to be run ({type(why).__name__}: {str(why)[:200]})"
     if wrong:
         warnings.warn(
-            f"The Triton form of {what} is {wrong} on {device}, so it is not used; please report it, with the versions "
-            'that "labkit doctor" prints.',
+            f"The Triton form of {what} in {dtype} is {wrong} on {device}, so it is not used; please report it, with "
+            'the versions that "labkit doctor" prints.',
             stacklevel=3,
         )
     return not wrong

@@ -22,6 +22,21 @@ def put(base, rows, columns, width, length, stride, values):
     tl.store(at, values.to(base.dtype.element_ty), mask=inside)
 
 
+@triton.jit
+def product(a, b, HOW: tl.constexpr):
+    """The matrix product of two tiles, summed in float64 or float32; of float32, by way of what HOW names.
+
+    "bf16" rounds both to bfloat16, as tensor cores like them best; else it is Triton's ``input_precision``.
+    """
+    if a.dtype == tl.float64:
+        c = tl.dot(a, b, out_dtype=tl.float64)
+    elif HOW == "bf16":
+        c = tl.dot(a.to(tl.bfloat16), b.to(tl.bfloat16))
+    else:
+        c = tl.dot(a, b, input_precision=HOW)
+    return c
+
+
 def block_of(width: int) -> int:
     """The power of two that holds `width`, and at least the 16 that a product of tiles needs."""
     return max(16, triton.next_power_of_2(width))

@@ -15,6 +15,7 @@ from typing import Any, cast
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
+from labkit.kernels.backends import without_triton
 from labkit.models import SleepLM, SleepState
 from labkit.tasks import Batch
 
@@ -54,7 +55,7 @@ def _counted(model: SleepLM, training: bool) -> Iterator[FlopCounterMode]:
     was = model.training
     model.train(training)
     try:
-        with _counter() as counter:
+        with without_triton(), _counter() as counter:
             yield counter
     finally:
         model.train(was)
@@ -66,7 +67,7 @@ def _counter() -> FlopCounterMode:
 
 def flops_of(run: Callable[[], object]) -> int:
     """FLOPs of everything that `run` runs, backward passes included."""
-    with _counter() as counter:
+    with without_triton(), _counter() as counter:
         run()
     return counter.get_total_flops()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 
 from labkit import __version__
 
-__all__ = ["device_called", "machine", "versions"]
+__all__ = ["device_called", "installed", "machine", "processor", "versions"]
 
 
 def versions() -> dict[str, str]:
@@ -22,6 +23,22 @@ def versions() -> dict[str, str]:
         "numpy": np.__version__,
         "labkit": __version__,
     }
+
+
+def installed(*packages: str) -> dict[str, str]:
+    """Versions of those of these packages that are here."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def processor(device: torch.device) -> str:
+    """What the maker calls the processor of this device."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
 
 
 def machine() -> dict[str, str | int | float]:

@@ -42,6 +42,8 @@ class Progress:
         running: running accuracy at that depth; the curriculum goes on when it passes the threshold.
         accuracy: running accuracy by depth, for the progress bar and the card.
         opened: the step at which each depth was first asked.
+        curve: at every hundredth of the steps: the step, then `accuracy` of the depths asked for by then.
+        tokens: tokens of all lessons so far.
         flops: floating-point operations of all steps so far, forward and backward.
         seconds: time spent in steps, over all runs of this training.
     """
@@ -51,6 +53,8 @@ class Progress:
     running: float = 0.0
     accuracy: list[float] = field(default_factory=list)
     opened: list[int] = field(default_factory=list)
+    curve: list[list[float]] = field(default_factory=list)
+    tokens: int = 0
     flops: int = 0
     seconds: float = 0.0
 
@@ -138,7 +142,8 @@ def train(
         "steps": at.step,
         "train_seconds": round(at.seconds, 1),
         "train_flops": at.flops,
-        "metrics": {"lesson_accuracy": at.accuracy, "depth": at.depth, "opened": at.opened},
+        "train_tokens": at.tokens,
+        "metrics": {"lesson_accuracy": at.accuracy, "depth": at.depth, "opened": at.opened, "curve": at.curve},
     }
     path = save_checkpoint(model, card, recipe.name, seed, folder)
     half_done.unlink(missing_ok=True)
@@ -235,8 +240,10 @@ def _steps(
                 group["lr"] = rate * learning_rate(at.step, settings)
             optimiser.step()
             optimiser.zero_grad()
-        at = dataclasses.replace(at, step=at.step + 1, accuracy=list(at.accuracy), opened=list(at.opened))
+        lists = {name: list(getattr(at, name)) for name in ("accuracy", "opened", "curve")}
+        at = dataclasses.replace(at, step=at.step + 1, **lists)
         at.flops += cost.step(batch, passes)
+        at.tokens += batch.tokens.numel()
         asked = slice(batch.context, None)
         _score(at, out.logits.detach(), batch.labels[:, asked], batch.depth[:, asked], curriculum.memory)
         if 2 * passes >= lowest + highest:  # the deepest questions open for readers with many passes
@@ -247,6 +254,8 @@ def _steps(
         if (known or waited) and at.depth < task.max_depth:
             at.depth, at.running = at.depth + 1, 0.0
             at.opened.append(at.step)
+        if at.step % max(1, settings.steps // 100) == 0:
+            at.curve.append([at.step, *(round(a, 4) for a in at.accuracy[: at.depth])])
         at.seconds += time.perf_counter() - began
         yield at
 

@@ -149,8 +149,8 @@ def test_rows_of_the_gated_delta_rule(monkeypatch: pytest.MonkeyPatch, gradients
     rows, told = delta.measure(
         40, **SMALL, gradients=gradients, chunks=(8, 16), device=CPU, roof=ROOF, **HOW
     )
-    table = pd.DataFrame(rows)
-    assert told == [] and list(table["candidate"]) == [
+    table, chosen = pd.DataFrame(rows), "Several tokens share their work in chunks."
+    assert told == [f"labkit takes its chunked form. {chosen}"] and list(table["candidate"]) == [
         "labkit", "labkit plain", "labkit, chunks of 16", "labkit plain, chunks of 8", "labkit plain, chunks of 16",
         "labkit recurrent",
     ]  # fmt: skip

@@ -109,7 +109,7 @@ def test_a_linear_memory_equals_its_chunks(length: int, width: int, dtype: torch
 
 def test_what_the_kernels_do_not_take_is_refused() -> None:
     inputs, _ = checks.draw("random", 3, False, torch.Generator().manual_seed(6))
-    long = {name: t.double() for name, t in inputs.items()}
+    long = {name: t.to(DEVICE, torch.float64) for name, t in inputs.items()}
     with pytest.raises(ValueError, match=r'not torch\.float64 and widths of 8 and 6\. Take backend="chunked"'):
         gated_delta_rule(**long, backend="triton")  # type: ignore[arg-type]
 
@@ -138,17 +138,18 @@ def test_by_name_the_rule_is_computed_by_the_kernels(length: int) -> None:
 def test_auto_takes_the_kernels_where_they_agree_and_only_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is chosen on a GPU, told of tensors that say they lie on one."""
     choice.agrees_on.cache_clear()
-    assert choice.agrees_on(torch.device(DEVICE))
+    asked = torch.device(DEVICE), torch.float32, 8, 24
+    assert choice.agrees_on(*asked) and choice.agrees_on(torch.device(DEVICE), torch.bfloat16, 40, 16)
     with monkeypatch.context() as patch:
         patch.setattr(triton_chunked, "triton_gated_delta_rule", lambda *a, **o: broken(*a, **o))
         choice.agrees_on.cache_clear()
         with pytest.warns(UserWarning, match=r"from the chunked form on .*, so it is not used"):
-            assert not choice.agrees_on(torch.device(DEVICE))
+            assert not choice.agrees_on(*asked)
     choice.agrees_on.cache_clear()
 
     there = SimpleNamespace(device=torch.device("cuda"), dtype=torch.float32, shape=(1, 9, 2, 8))
     for agrees, backend in ((True, "triton"), (False, "chunked")):
-        monkeypatch.setattr(choice, "agrees_on", lambda device, agrees=agrees: agrees)
+        monkeypatch.setattr(choice, "agrees_on", lambda *asked, agrees=agrees: agrees)
         chosen = choose_backend(there, there)  # type: ignore[arg-type]
         assert chosen.backend == backend and chosen.why.endswith(".")
     here = torch.zeros(1, 9, 2, 8)
@@ -157,10 +158,11 @@ def test_auto_takes_the_kernels_where_they_agree_and_only_there(monkeypatch: pyt
 
 def test_the_trial_is_made_whatever_the_caller_has_switched_on(monkeypatch: pytest.MonkeyPatch) -> None:
     device = torch.device(DEVICE)
-    for agrees_on in (choice.agrees_on, memories.agrees_on):
+    asked = device, torch.float32, 16, 16
+    for agrees_on, sizes in ((choice.agrees_on, asked), (memories.agrees_on, asked[:3])):
         agrees_on.cache_clear()
         with torch.inference_mode(), torch.autocast(DEVICE, torch.bfloat16):
-            assert agrees_on(device)
+            assert agrees_on(*sizes)
 
     def cannot(*args: Any, **options: Any) -> Any:
         raise RuntimeError("out of shared memory")
@@ -168,7 +170,7 @@ def test_the_trial_is_made_whatever_the_caller_has_switched_on(monkeypatch: pyte
     monkeypatch.setattr(triton_chunked, "triton_gated_delta_rule", cannot)
     choice.agrees_on.cache_clear()
     with pytest.warns(UserWarning, match=r"not to be run \(RuntimeError: out of shared memory\)"):
-        assert not choice.agrees_on(device)
+        assert not choice.agrees_on(*asked)
     choice.agrees_on.cache_clear()
 
 
@@ -195,9 +197,10 @@ def broken(*args: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
 
 def test_a_linear_memory_takes_the_kernels_by_name_and_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = torch.Generator().manual_seed(7)
-    q, k, v = torch.randn(3, 1, 20, 2, 8, generator=generator)
-    gates = dict(zip(("step", "momentum", "forget"), 0.1 * torch.rand(3, 1, 20, 2, generator=generator), strict=True))
-    begun = torch.randn(1, 2, 8, 8, generator=generator)
+    q, k, v = torch.randn(3, 1, 20, 2, 8, generator=generator).to(DEVICE)
+    drawn = 0.1 * torch.rand(3, 1, 20, 2, generator=generator).to(DEVICE)
+    gates = dict(zip(("step", "momentum", "forget"), drawn, strict=True))
+    begun = torch.randn(1, 2, 8, 8, generator=generator).to(DEVICE)
     inputs = {"q": q, "k": k, "v": v, **gates, "weights": [begun], "velocity": [0 * begun]}
     (y, ((w,), (s,))), (wanted, _) = (neural_memory(**inputs, chunk_size=16, backend=b) for b in ("triton", "chunked"))
     assert farthest([y], [wanted]) < 1e-5 and not torch.equal(y, wanted) and w.shape == s.shape == begun.shape
@@ -208,44 +211,55 @@ def test_a_linear_memory_takes_the_kernels_by_name_and_on_a_gpu(monkeypatch: pyt
         neural_memory(**inputs, backend="fast")
 
     memories.agrees_on.cache_clear()
-    assert memories.agrees_on(torch.device(DEVICE))
+    assert memories.agrees_on(torch.device(DEVICE), torch.float32, 8)
     there = SimpleNamespace(device=torch.device("cuda"), dtype=torch.float32, shape=(1, 9, 2, 8))
     for agrees, backend in ((True, "triton"), (False, "chunked")):
-        monkeypatch.setattr(memories, "agrees_on", lambda device, agrees=agrees: agrees)
+        monkeypatch.setattr(memories, "agrees_on", lambda *asked, agrees=agrees: agrees)
         assert memories.choose_backend(there, [begun], 16).backend == backend  # type: ignore[arg-type]
     assert memories.choose_backend(there, [begun], 1).backend == "chunked"  # type: ignore[arg-type]
-    assert memories.choose_backend(q, [begun], 16).backend == "chunked"
+    assert memories.choose_backend(q.cpu(), [begun], 16).backend == "chunked"
 
 
 COMPILE = """
 import sys
-import triton, triton.language as tl
+import torch, triton, triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from labkit.kernels.gated_delta import triton_chunked as chunked, triton_recurrent as steps
-from labkit.kernels.titans import triton_linear as linear
+from labkit.kernels.gated_delta import triton_backward, triton_chunked, triton_forward, triton_recurrent
+from labkit.kernels.titans import triton_linear
 
 NUMBERS = {"length": "i32", "heads": "i32", "chunks": "i32", "scale": "fp32"}
-delta = dict(K=64, V=64, C=32, BK=32, BV=32)
-exact, short = dict(WIDE=tl.float64, HOW="ieee"), dict(WIDE=tl.float32, HOW="tf32")
-memory = dict(D=64, C=16, BD=64, BV=32, HOW="tf32x3")
-kernels = [(chunked.prepare_kernel, delta | exact), (chunked.scan_kernel, delta | exact | dict(BK=64)),
-    (chunked.output_kernel, delta | dict(HOW="tf32")), (chunked.reverse_scan_kernel, delta | dict(HOW="tf32", BK=64)),
-    (chunked.gradient_kernel, delta | short), (steps.steps_kernel, dict(K=64, V=64, BK=64, BV=32)),
-    (linear.forward_kernel, memory), (linear.reverse_kernel, memory), (linear.gradient_kernel, memory | dict(BD=32))]
-for kernel, constants in kernels:
-    types = {name: "constexpr" if name in constants else NUMBERS.get(name, "*fp32") for name in kernel.arg_names}
-    made = triton.compile(ASTSource(kernel, types, constants), target=GPUTarget("cuda", int(sys.argv[1]), 32))
-    assert f"sm_{sys.argv[1]}" in made.asm["ptx"] and made.metadata.shared <= 163 * 1024, kernel.__name__
+OWN = {"q", "k", "v", "g", "beta", "o", "grad_o", "grad_q", "grad_k", "grad_v", "states", "grad_states"}
+target, key_dim, value_dim = map(int, sys.argv[1:])
+
+def made(kernel, constants, **formats):
+    launch = {name: constants.pop(name) for name in ("num_warps", "num_stages") if name in constants}
+    types = {name: formats.get(name) or NUMBERS.get(name, "*fp32") for name in kernel.arg_names}
+    types |= dict.fromkeys(constants, "constexpr")
+    made = triton.compile(ASTSource(kernel, types, constants), target=GPUTarget("cuda", target, 32), options=launch)
+    assert f"sm_{target}" in made.asm["ptx"] and made.metadata.shared <= 163 * 1024, kernel.__name__
     print(kernel.__name__, made.metadata.shared)
+
+for dtype, short, inverse in ((torch.float32, "*fp32", "*fp64"), (torch.bfloat16, "*bf16", "*fp32")):
+    form = triton_chunked.form_of(torch.empty(0, dtype=dtype))
+    size = triton_chunked.chunk_of(64, key_dim, form)
+    for kernel in (triton_forward.prepare_kernel, triton_forward.scan_kernel, triton_forward.output_kernel,
+                   triton_backward.told_kernel, triton_backward.reverse_scan_kernel, triton_backward.gradient_kernel):
+        constants = triton_chunked.constants_of(kernel, key_dim, value_dim, size, form)
+        made(kernel, constants, **dict.fromkeys(OWN, short), inverse=inverse)
+    made(triton_recurrent.steps_kernel, dict(K=key_dim, V=value_dim, BK=64, BV=32), **dict.fromkeys(OWN, short))
+memory = dict(D=64, C=16, BD=64, BV=32, HOW="tf32x3")
+for kernel in (triton_linear.forward_kernel, triton_linear.reverse_kernel):
+    made(kernel, dict(memory))
+made(triton_linear.gradient_kernel, memory | dict(BD=32))
 """
 
 
+@pytest.mark.parametrize(("key_dim", "value_dim"), [(64, 64), (128, 128), (256, 256)])
 @pytest.mark.parametrize("target", [80, 90])
-def test_every_kernel_compiles_for_a_gpu_that_is_not_here(target: int) -> None:
+def test_every_kernel_compiles_for_a_gpu_that_is_not_here(target: int, key_dim: int, value_dim: int) -> None:
     """PTX for an A100 and an H100, within the shared memory of the smaller; in a process without the interpreter."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    told = subprocess.run(
-        [sys.executable, "-c", COMPILE, str(target)], env=environment, capture_output=True, text=True
-    )
-    assert told.returncode == 0 and told.stdout.count("kernel") == 9, told.stderr[-2000:]
+    command = [sys.executable, "-c", COMPILE, *map(str, (target, key_dim, value_dim))]
+    told = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert told.returncode == 0 and told.stdout.count("kernel") == 17, told.stderr[-2000:]

@@ -23,7 +23,8 @@ def choose_backend(q: Tensor, v: Tensor) -> Choice:
     """
     if q.device.type == "cuda" and not torch.compiler.is_compiling():
         missing = why_not(q, v)
-        if missing is None and agrees_on(q.device):
+        dtype = q.dtype if v.dtype == torch.float32 else v.dtype
+        if missing is None and agrees_on(q.device, dtype, q.shape[-1], v.shape[-1]):
             return Choice("triton", f"The Triton kernels agree with the chunked form on this {q.device}.")
         missing = missing or "The Triton kernels do not agree with the chunked form here."
     else:
@@ -47,17 +48,19 @@ def why_not(q: Tensor, v: Tensor) -> str | None:
 
 @functools.cache
 @torch.inference_mode(False)
-def agrees_on(device: torch.device) -> bool:
-    """Whether the Triton kernels give what the chunked form gives on this device; tried once per process."""
+def agrees_on(device: torch.device, dtype: torch.dtype, key_dim: int, value_dim: int) -> bool:
+    """Whether the Triton kernels give what the chunked form gives, in this format and size; tried once per process."""
     from labkit.kernels.gated_delta.triton_chunked import triton_gated_delta_rule
 
     generator = torch.Generator().manual_seed(0)
-    q, k, v = torch.randn(3, 2, 70, 2, 32, generator=generator)
+    q, k = torch.randn(2, 2, 70, 2, key_dim, generator=generator)
+    v = torch.randn(2, 70, 2, value_dim, generator=generator)
     g, beta = torch.rand(2, 2, 70, 2, generator=generator)
-    inputs = q, k / k.norm(dim=-1, keepdim=True), v, -g, 2 * beta, torch.randn(2, 2, 32, 32, generator=generator)
+    tokens = q, k / k.norm(dim=-1, keepdim=True), v, -g, 2 * beta
+    state = torch.randn(2, 2, key_dim, value_dim, generator=generator)
 
     def called(form: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple[Tensor, Tensor]]:
-        return lambda *inputs: form(*inputs[:5], initial_state=inputs[5], scale=0.2, chunk_size=32)
+        return lambda *inputs: form(*inputs[:5], initial_state=inputs[5], scale=0.2, chunk_size=64)
 
-    forms = [called(triton_gated_delta_rule), called(chunked_gated_delta_rule)]
-    return agree("the gated delta rule", forms, inputs, device)
+    forms = called(triton_gated_delta_rule), called(chunked_gated_delta_rule)
+    return agree("the gated delta rule", *forms, tokens, [state], device, dtype)

@@ -16,10 +16,11 @@ from labkit.bench.racing import Candidate, Roof, race
 from labkit.budget import flops_of
 from labkit.kernels import gated_delta_rule
 from labkit.kernels.backends import why_no_triton
-from labkit.kernels.gated_delta import plain
+from labkit.kernels.gated_delta import choose_backend, plain
 from labkit.kernels.gated_delta.chunked import SHORTEST_CHUNK, WIDEST_CHUNK
 
 LIMITS = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
+RIVAL_LIMIT = 5e-2  # of kernels that keep all they work out in bfloat16: right, with fewer digits than ours
 NAMES = ("q", "k", "v", "g", "beta", "initial_state")
 RIVAL_CHUNKS = (16, 32)  # tried besides, since ours takes chunks of 32
 SEGMENT = 64  # tokens of the reference between two kept states
@@ -63,7 +64,12 @@ def reference(inputs: dict[str, Tensor], weights: Sequence[Tensor]) -> list[Tens
 
 
 def candidates(
-    inputs: dict[str, Tensor], weights: Sequence[Tensor], *, gradients: bool = True, chunks: Sequence[int] = ()
+    inputs: dict[str, Tensor],
+    weights: Sequence[Tensor],
+    *,
+    gradients: bool = True,
+    chunks: Sequence[int] = (),
+    only: Sequence[str] = (),
 ) -> tuple[list[Candidate], list[str]]:
     """Our forms and those of others that are installed and run on this device; a sentence for each that does not.
 
@@ -72,7 +78,12 @@ def candidates(
         weights: of output and state in the loss.
         gradients: whether to take gradients of all inputs too, or values only.
         chunks: further chunk sizes of the lab's own forms, beside the default; the fast one takes 16 to 32.
+        only: parts of names; what holds none of them is left out, but for our first form. Nothing means everything.
     """
+
+    def asked_for(name: str) -> bool:
+        return not only or any(part in name for part in only)
+
     q = inputs["q"]
     own: dict[str, Form] = {"labkit": _option(), "labkit plain": _plain()}
     taken = [size for size in chunks if SHORTEST_CHUNK <= size <= WIDEST_CHUNK[torch.float32]]
@@ -82,18 +93,22 @@ def candidates(
         own["labkit recurrent"] = _option(backend="recurrent")
     if q.device.type == "cuda" and why_no_triton(q.device) is None:
         own["labkit chunked"] = _option(backend="chunked")
+    own = {name: form for name, form in own.items() if name == "labkit" or asked_for(name)}
     found = [Candidate(name, _step(form, inputs, weights, gradients)) for name, form in own.items()]
     missing = []
     for name, load in _rivals(q.device):
+        if not asked_for(name):
+            continue
         try:
             form = load()
         except ImportError as why:
             missing.append(f"{name} is not timed: {why}. pip install -e '.[bench]' installs it.")
         else:
-            found.append(Candidate(name, _step(form, inputs, weights, gradients), own=False))
+            limit = RIVAL_LIMIT if q.dtype == torch.bfloat16 else None
+            found.append(Candidate(name, _step(form, inputs, weights, gradients), own=False, limit=limit))
             for size in RIVAL_CHUNKS if "Triton" not in name else ():  # 64 is what they take unasked
                 step = _step(functools.partial(form, chunk_size=size), inputs, weights, gradients)
-                found.append(Candidate(f"{name}, chunks of {size}", step, own=False))
+                found.append(Candidate(f"{name}, chunks of {size}", step, own=False, limit=limit))
     return found, missing
 
 
@@ -111,13 +126,15 @@ def measure(
     repeats: int,
     threads: int,
     roof: Roof,
+    only: Sequence[str] = (),
     quiet: bool = False,
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Race all forms at one length: rows as of `race`, with sizes and share of the roofline; and what was not timed.
 
-    ``roofline`` is the time that `roof` allows for the operations of our chunked form, all as if in float32, and for
+    ``roofline`` is the time that `roof` allows for the operations of our chunked form, all as if in `dtype`, and for
     reading every input and writing every result once, over the time taken: one floor for all, so that it compares as
-    times do. Operations are counted by `labkit.budget`.
+    times do. Operations are counted by `labkit.budget`. `only` names what is raced with our first form, by parts of
+    names; nothing means all.
 
     Raises ValueError for a case that is neither "typical" nor one of `labkit.checks.CASES`.
     """
@@ -131,7 +148,9 @@ def measure(
     inputs = {name: t.to(device, torch.float32 if name == "initial_state" else dtype) for name, t in inputs.items()}
     weights = [t.to(device) for t in weights]
     wanted = reference(inputs, weights)[: None if gradients else 2]
-    racing, missing = candidates(inputs, weights, gradients=gradients, chunks=chunks)
+    racing, missing = candidates(inputs, weights, gradients=gradients, chunks=chunks, only=only)
+    taken = choose_backend(inputs["q"], inputs["v"])
+    missing.append(f"labkit takes its {taken.backend} form. {taken.why}")
     chunked = _step(_option(backend="chunked"), inputs, weights, gradients)
     flops = flops_of(chunked)
     moved = sum(t.nbytes for t in (*inputs.values(), *chunked(), *(weights if gradients else ())))

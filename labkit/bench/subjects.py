@@ -18,7 +18,7 @@ MODEL = "depo-elastic"
 """The recipe and checkpoint of the notebooks: 4 layers, d = 64."""
 
 SIZES = {
-    "delta": ("length", (64, 256, 1024, 4096)),
+    "delta": ("length", (64, 128, 256, 512, 1024, 2048, 4096)),
     "titans": ("length", (64, 128, 256)),
     "training": ("passes", (4,)),
     "awake": ("passes", (1, 2, 4, 8, 16)),
@@ -28,7 +28,10 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Options:
-    """How to time: see ``labkit bench --help``. `chunks` are more chunk sizes; for Titans, the ones to try."""
+    """How to time: see ``labkit bench --help``. `chunks` are more chunk sizes; for Titans, the ones to try.
+
+    `only` names what is timed beside our first form, by a part of its name; nothing means everything.
+    """
 
     device: torch.device
     threads: int
@@ -42,11 +45,12 @@ class Options:
     gradients: bool = True
     dtype: torch.dtype = torch.float32
     quiet: bool = False
+    only: tuple[str, ...] = ()
 
 
 #: Options that a subject takes beside those of all.
 TAKES = {
-    "delta": {"chunks", "case", "batch", "heads", "width", "gradients", "dtype"}, "titans": {"chunks", "batch"},
+    "delta": {"chunks", "case", "batch", "heads", "width", "gradients", "dtype", "only"}, "titans": {"chunks", "batch"},
     "training": set(), "awake": set(),
 }  # fmt: skip
 
@@ -74,7 +78,7 @@ def measure(what: str, size: int, options: Options) -> Rows:
         return delta.measure(
             size, batch=options.batch, heads=options.heads, width=options.width, gradients=options.gradients,
             chunks=options.chunks, case=options.case, device=options.device, dtype=options.dtype, roof=options.roof,
-            **how,
+            only=options.only, **how,
         )  # fmt: skip
     if what == "titans":
         races = [titans.measure(size, chunk, batch=options.batch, **how) for chunk in options.chunks or (1, 64)]

@@ -37,6 +37,7 @@ def evaluate(
         int | None, typer.Option(min=0, max=999_999, help="Which instances: a number.", show_default="the seed")
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Instances slept on at a time.")] = 250,
+    device: Device = "cpu",
     folder: Folder = None,
     out: Annotated[
         Path | None, typer.Option(help="Table to write, ending in .csv.", show_default="data/results/...")
@@ -49,7 +50,9 @@ def evaluate(
     from labkit.checkpoints import list_checkpoints, load, task_of
     from labkit.evaluate import PASSES
     from labkit.evaluate import evaluate as run
+    from labkit.machine import device_called
 
+    where = device_called(device)
     known = [s for name, s in list_checkpoints(folder) if name == checkpoint]
     if seed and all_seeds:
         raise ValueError("--seed and --all-seeds contradict each other; give one of them.")
@@ -69,7 +72,7 @@ def evaluate(
             )
     evaluations = [
         run(
-            model,
+            model.to(where),
             task_of(card),
             wanted,
             n,

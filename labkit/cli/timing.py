@@ -30,6 +30,10 @@ def bench(
     batch: Annotated[int, typer.Option(min=1, help="Sequences.")] = 4,
     heads: Annotated[int, typer.Option(min=1, help="Heads.")] = 4,
     width: Annotated[int, typer.Option(min=1, help="Width of keys and of values.")] = 64,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Of delta: beside ours only what holds one of these words.", show_default="all"),
+    ] = None,
     values: Annotated[bool, typer.Option("--values", help="Values only, no gradients.")] = False,
     dtype: Annotated[str, typer.Option(help="Of the inputs of delta: float32 or bfloat16.")] = "float32",
     repeats: Annotated[int, typer.Option(min=2, help="Rounds in which everything is timed in turn.")] = 11,
@@ -51,7 +55,7 @@ def bench(
 
     from labkit.bench import Roof, measure_roof, subjects
     from labkit.files import data_dir
-    from labkit.machine import device_called, machine, versions
+    from labkit.machine import device_called, installed, processor
     from labkit.results import write_table
 
     where, dtypes = device_called(device), {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -61,19 +65,21 @@ def bench(
     torch.set_num_threads(threads)
     roof = Roof(0, 0)
     options = subjects.Options(
-        where, threads, repeats, roof, tuple(chunk or ()), case, batch, heads, width, not values, dtypes[dtype], quiet
-    )
+        where, threads, repeats, roof, tuple(chunk or ()), case, batch, heads, width, not values, dtypes[dtype], quiet,
+        tuple(only or ()),
+    )  # fmt: skip
     subjects.check_subject(what, options)
     plain = options == subjects.Options(where, threads, repeats, roof, quiet=quiet) and not size
     name = f"bench-{what}{'' if where.type == 'cpu' else '-' + where.type}.csv"
     path = data_dir() / "results" / name if plain and out is None else out  # a trial leaves the lab's own table alone
+    packages = "torch", "triton", "transformers", "flash-linear-attention", "titans-pytorch"
+    made_on = {"processor": processor(where), **installed(*packages)}
     table, said = pd.DataFrame(), set()
     for each in size or subjects.SIZES[what][1]:
-        roof = roof.higher(measure_roof(where, threads))  # once more: something else may have held the first one down
+        # measured at every size: something else may have held the first one down
+        roof = roof.higher(measure_roof(where, threads, dtypes[dtype]))
         rows, told = subjects.measure(what, each, replace(options, roof=roof))
-        new = pd.DataFrame(rows).assign(
-            roof_flops=roof.flops, roof_bytes=roof.bytes, processor=machine()["processor"], torch=versions()["torch"]
-        )
+        new = pd.DataFrame(rows).assign(roof_flops=roof.flops, roof_bytes=roof.bytes, **made_on)
         table = pd.concat([table, new], ignore_index=True)
         if path is not None:
             write_table(path, table)  # size by size: the longest come last, and a stop loses none before
