@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import product
+from itertools import groupby, product
 
 import torch
 from torch import Tensor
@@ -19,11 +19,13 @@ from labkit.kernels import gated_delta_rule
 __all__ = ["CASES", "CHUNKS", "LENGTHS", "LIMITS", "FormError", "gated_delta_errors", "kept", "relative_error"]
 
 Limits = Mapping[torch.dtype, float]
+CPU = torch.device("cpu")
 
-LIMITS: Limits = {torch.float64: 1e-9, torch.float32: 1e-5}
+LIMITS: Limits = {torch.float64: 1e-9, torch.float32: 1e-5, torch.bfloat16: 1e-2}
 """The largest relative error that is promised, by the dtype of the inputs."""
 
 CHUNKS = (1, 16, 64, 128)
+KERNEL_CHUNKS = (16, 64)  # of the Triton form, whose products take 16 tokens or more
 LENGTHS = (0, 1, 15, 16, 17, 63, 64, 65, 127, 128, 129, 200, 1000)
 """Nothing, one token, and one below, at and above every chunk size; 200 and 1,000 are ragged for most of them."""
 
@@ -43,7 +45,7 @@ class FormError:
     """How far one result of one form of an operator lies from the reference.
 
     Attributes:
-        backend: the form that was measured, as "chunked" or "recurrent".
+        backend: the form that was measured: "chunked", "recurrent" or "triton".
         dtype: of its inputs.
         case: one of `CASES`, or of those of another operator.
         length, chunk: T, and the chunk size (0 for the recurrence).
@@ -77,8 +79,11 @@ def gated_delta_errors(
     lengths: Iterable[int] = LENGTHS,
     chunks: Iterable[int] = CHUNKS,
     seed: int = 0,
+    *,
+    device: torch.device = CPU,
+    kernels: Iterable[torch.dtype] = (),
 ) -> list[FormError]:
-    """Compare both forms of the gated delta rule with the float64 recurrence, gradients included.
+    """Compare the forms of the gated delta rule with the float64 recurrence, gradients included.
 
     Args:
         dtypes: dtypes of the inputs. In float64 the recurrence is the reference itself and is left out.
@@ -86,19 +91,30 @@ def gated_delta_errors(
         lengths: values of T.
         chunks: chunk sizes of the chunked form.
         seed: of the inputs.
+        device: where all of it is computed.
+        kernels: dtypes of the inputs of the Triton form; see `labkit.kernels.backends.why_no_triton` for where it runs.
     """
     dtypes, chunks, lengths = tuple(dtypes), tuple(chunks), tuple(lengths)
     forms = [(dtype, "chunked", chunk) for dtype in dtypes for chunk in chunks]
     forms += [(dtype, "recurrent", 0) for dtype in dtypes if dtype != torch.float64]
+    forms += [(dtype, "triton", chunk) for dtype in kernels for chunk in KERNEL_CHUNKS]
     rows = []
     for case, length, filled in product(cases, lengths, (False, True)):
-        inputs, weights = draw(case, length, filled, torch.Generator().manual_seed(seed))
-        wanted = results(inputs, weights, torch.float64, "recurrent", 1)
-        for dtype, backend, chunk in forms:
-            found = results(inputs, weights, dtype, backend, max(1, chunk))
-            for what, right in wanted.items():
-                error = relative_error(found[what], right)
-                rows.append(FormError(backend, dtype, case, length, chunk, filled, what, error))
+        drawn, weights = draw(case, length, filled, torch.Generator().manual_seed(seed))
+        for short, here in groupby(forms, key=lambda form: form[0] == torch.bfloat16):
+            # the state is kept in float32, and rounding what comes in is no error of a form
+            rounding = torch.bfloat16 if short else torch.float32
+            inputs = {
+                name: t.to(device, torch.float32 if name == "initial_state" else rounding).float()
+                for name, t in drawn.items()
+            }
+            outer = weights[0].to(device, rounding).float(), weights[1].to(device)
+            wanted = results(inputs, outer, torch.float64, "recurrent", 1)
+            for dtype, backend, chunk in here:
+                found = results(inputs, outer, dtype, backend, max(1, chunk))
+                for what, right in wanted.items():
+                    error = relative_error(found[what], right)
+                    rows.append(FormError(backend, dtype, case, length, chunk, filled, what, error))
     return rows
 
 
@@ -147,10 +163,13 @@ def draw(
 def results(
     inputs: dict[str, Tensor], weights: tuple[Tensor, Tensor], dtype: torch.dtype, backend: str, chunk: int
 ) -> dict[str, Tensor]:
-    """Output, final state and the gradient of every input, with `inputs` cast to `dtype`."""
-    leaves = {name: t.detach().to(dtype).requires_grad_() for name, t in inputs.items()}
+    """Output, final state and the gradient of every input, with `inputs` cast to `dtype`, a state at least float32."""
+    wide = torch.promote_types(dtype, torch.float32)
+    leaves = {
+        name: t.detach().to(wide if name == "initial_state" else dtype).requires_grad_() for name, t in inputs.items()
+    }
     o, state = gated_delta_rule(**leaves, backend=backend, chunk_size=chunk)  # type: ignore[arg-type]
-    loss = (o * weights[0].to(dtype)).sum() + (state * weights[1].to(dtype)).sum()
+    loss = (o * weights[0].to(dtype)).sum() + (state * weights[1].to(wide)).sum()
     loss = loss + sum(0 * t.sum() for t in leaves.values())  # no token and no state: nothing to follow
     gradients = torch.autograd.grad(loss, list(leaves.values()))
     named = {f"gradient of {name}": t for name, t in zip(leaves, gradients, strict=True)}

@@ -18,6 +18,7 @@ from labkit.checks import relative_error
 from labkit.cli import app
 from labkit.kernels import gated_delta, gated_delta_rule
 from labkit.kernels.gated_delta import chunked, plain
+from labkit.machine import installed
 
 HOW: dict[str, Any] = {"repeats": 2, "threads": 1, "quiet": True}
 ROOF = Roof(1e11, 1e10)
@@ -44,6 +45,21 @@ def test_a_wrong_rival_is_refused_and_the_others_are_timed() -> None:
     rows, refused = race([constant(1.0), *rivals], [torch.ones(3)], limit=1e-5, **HOW)
     assert [row["candidate"] for row in rows] == ["always 1.0", "always 1.0", "always 9.0"]
     assert len(refused) == 1 and refused[0].startswith("always 1.1 is not timed")
+
+
+def test_a_rival_that_fails_is_told_and_our_own_failure_stops_the_race() -> None:
+    def fails() -> list[Tensor]:
+        raise RuntimeError("needs another Triton")
+
+    for own in (False, True):
+        found = [constant(1.0), Candidate("broken", fails, own=own)]
+        if own:
+            with pytest.raises(RuntimeError, match="needs another Triton"):
+                race(found, [torch.ones(3)], limit=1e-5, **HOW)
+        else:
+            rows, refused = race(found, [torch.ones(3)], limit=1e-5, **HOW)
+            assert [row["candidate"] for row in rows] == ["always 1.0"]
+            assert refused == ["broken is not timed, it fails: RuntimeError: needs another Triton"]
 
 
 def test_a_candidate_may_have_a_limit_of_its_own() -> None:
@@ -160,6 +176,29 @@ def test_rows_of_the_gated_delta_rule(monkeypatch: pytest.MonkeyPatch, gradients
     assert not gradients or few["labkit"] < few["labkit recurrent"]  # a state for each token is kept there
 
 
+def test_only_what_is_asked_for_is_raced_with_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent() -> Any:
+        raise AssertionError("what was not asked for was imported")
+
+    monkeypatch.setattr(delta, "_rivals", lambda device: iter([("somebody's", absent)]))
+    rows, _ = delta.measure(20, **SMALL, only=("*plain",), device=CPU, roof=ROOF, **HOW)
+    assert [row["candidate"] for row in rows] == ["labkit", "labkit plain"]
+
+
+def test_rivals_may_have_fewer_digits_where_numbers_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In bfloat16 a rival may be 2% off and is timed; our own forms may not."""
+
+    def load() -> Any:
+        return lambda **inputs: tuple(1.02 * t for t in gated_delta_rule(**inputs, backend="chunked"))
+
+    monkeypatch.setattr(delta, "_rivals", lambda device: iter([("somebody's", load)]))
+    raced = {"only": ("somebody's*",), "device": CPU, "roof": ROOF, "gradients": False, **HOW}
+    rows, _ = delta.measure(20, **SMALL, dtype=torch.bfloat16, **raced)
+    assert rows[-1]["candidate"].startswith("somebody's") and 0.015 < rows[-1]["error"] < 0.025
+    rows, told = delta.measure(20, **SMALL, **raced)
+    assert len(rows) == 1 and "somebody's is not timed" in told[1]
+
+
 @pytest.mark.parametrize("form", [models.frozen, models.token_by_token])
 def test_models_take_the_form_that_is_named_and_only_for_as_long(form: Any) -> None:
     inputs, _ = delta.typical(1, 40, 2, 16)
@@ -239,6 +278,7 @@ def test_the_command_writes_its_rows(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert "Roof:" in told.output and "Seconds grow with length to the power of:" in told.output
     table = pd.read_csv(out)
     assert sorted(table["length"].unique()) == [3, 20, 40] and {"processor", "torch", "roof_flops"} <= set(table)
+    assert table["torch"][0] == torch.__version__ and installed("no-such-package") == {}
 
 
 @pytest.mark.parametrize(
@@ -283,5 +323,10 @@ def test_the_readme_tells_these_rows(repo: Path) -> None:
         least = rows[rows["candidate"].str.startswith(start)].groupby("length")["ratio"].min()
         first, second, third = (f"{least[t]:.1f}" for t in lengths)
         assert f"{first}, {second} and {third} times less than {rival}" in told
+    kernels = pd.read_csv(repo / "data" / "results" / "bench-delta-cuda.csv")
+    others = kernels[~kernels["own"]].set_index("length")
+    assert f"take {others['ratio'][1024]:.1f} times less than those of flash-linear-attention for 1,024 tokens" in told
+    low, high = (f"{others[side][4096]:.2f}" for side in ("ratio_low", "ratio_high"))
+    assert f"quartiles {low.lstrip('0')} to {high}" in told and low < "1" < high
     steps = pd.read_csv(repo / "data" / "results" / "bench-training.csv").set_index("candidate")
     assert f"is {1 / steps['ratio']['fast, compiled']:.1f} times as fast as with the plain form" in told

@@ -107,6 +107,7 @@ def test_all_seeds_are_pooled(data: Path, run: Run) -> None:
     assert rows[rows["seed"] == "1"]["exam"].eq(1).all()  # every seed sits an exam of its own
     assert run("evaluate tiny --passes 0 --n 3 --seed 0 1 --exam 5 --out tiny2.csv --folder x").exit_code == 2
     refused(run(f"evaluate tiny --folder {data / 'checkpoints'}"), "no place in data/results; name a table with --out")
+    refused(run("evaluate tiny --device moon"), "There is no device 'moon' here; cpu is everywhere.")
     out = data / "other" / "two.csv"
     assert run(f"evaluate tiny --passes 0 --n 3 --seed 1 0 --exam 5 --out {out}").exit_code == 0
     assert results.read(out)["exam"].dropna().eq(5).all()

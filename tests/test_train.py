@@ -57,6 +57,10 @@ def test_a_recipe_becomes_a_checkpoint(tmp_path: Path, capfd: pytest.CaptureFixt
     assert told["steps"] == 12 and told["train_flops"] > 0 and told["train_seconds"] > 0
     metrics = told["metrics"]
     assert len(metrics["lesson_accuracy"]) == 4 and len(metrics["opened"]) == depth > 1
+    lesson = made.make_task().lesson(made.training.batch_size, torch.Generator(), 1)
+    assert told["train_tokens"] == 12 * lesson.tokens.numel()
+    curve = metrics["curve"]
+    assert [row[0] for row in curve] == list(range(1, 13)) and len(curve[-1]) == 1 + depth
     torch.manual_seed(3)
     fresh = SleepLM(made.make_config(made.make_task()))
     moved = {key for key, value in model.state_dict().items() if not torch.equal(value, fresh.state_dict()[key])}

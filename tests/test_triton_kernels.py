@@ -15,7 +15,7 @@ from torch import Tensor
 
 from labkit import checks
 from labkit.kernels import gated_delta_rule, neural_memory
-from labkit.kernels.backends import farthest
+from labkit.kernels.backends import farthest, without_triton
 from labkit.kernels.gated_delta import choice, choose_backend
 from labkit.kernels.titans import choice as memories
 
@@ -26,6 +26,7 @@ from labkit.kernels.gated_delta.triton_recurrent import triton_recurrent_gated_d
 from labkit.kernels.titans.triton_linear import triton_linear_memory
 
 LIMITS = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
+STATES = ("initial_state", "weights", "velocity")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -36,7 +37,7 @@ def results(form: Any, inputs: dict[str, Tensor], weights: list[Tensor], dtype: 
     """What a form gives, and the gradient of every input; a state is never shorter than float32."""
     state = torch.float64 if dtype == torch.float64 else torch.float32
     own = {
-        name: t.to(DEVICE, state if name in ("initial_state", "weights", "velocity") else dtype).requires_grad_()
+        name: t.to(DEVICE, state if name in STATES else dtype).requires_grad_()
         for name, t in inputs.items()
     }
     found = form(**own)
@@ -47,7 +48,9 @@ def results(form: Any, inputs: dict[str, Tensor], weights: list[Tensor], dtype: 
 
 
 def compare(form: Any, reference: Any, inputs: dict[str, Tensor], weights: list[Tensor], dtype: torch.dtype) -> None:
-    inputs = {name: t.to(dtype).to(t.dtype) for name, t in inputs.items()}  # rounding them is no error of a kernel
+    # rounding what comes in, forward and backward, is no error of a kernel; states come in float32
+    inputs = {name: t if name in STATES else t.to(dtype).to(t.dtype) for name, t in inputs.items()}
+    weights = [weights[0].to(dtype).to(weights[0].dtype), *weights[1:]]
     right, found = (results(f, inputs, weights, d) for f, d in ((reference, torch.float64), (form, dtype)))
     for what, wanted in right.items():
         assert checks.relative_error(found[what], wanted) <= LIMITS[dtype], what
@@ -67,6 +70,15 @@ def reference(**inputs: Tensor) -> tuple[Tensor, Tensor]:
 def test_chunks_equal_the_recurrence(case: str, length: int, chunk: int, filled: bool) -> None:
     inputs, weights = checks.draw(case, length, filled, torch.Generator().manual_seed(2), batch=1)
     compare(delta(chunk_size=chunk), reference, inputs, list(weights), torch.float32)
+
+
+@pytest.mark.parametrize("length", [65, 200])
+@pytest.mark.parametrize("case", checks.CASES)
+def test_chunks_of_short_numbers_equal_the_recurrence(case: str, length: int) -> None:
+    """In bfloat16, with what tensor cores round rounded."""
+    sizes = {"key_dim": 24, "value_dim": 32}
+    inputs, weights = checks.draw(case, length, True, torch.Generator().manual_seed(2), **sizes)
+    compare(delta(chunk_size=64), reference, inputs, list(weights), torch.bfloat16)
 
 
 @pytest.mark.parametrize(("key_dim", "value_dim"), [(40, 33), (16, 70), (130, 17)])
@@ -172,6 +184,15 @@ def test_the_trial_is_made_whatever_the_caller_has_switched_on(monkeypatch: pyte
     with pytest.warns(UserWarning, match=r"not to be run \(RuntimeError: out of shared memory\)"):
         assert not choice.agrees_on(*asked)
     choice.agrees_on.cache_clear()
+
+
+def test_while_operations_are_counted_no_kernel_hides_them() -> None:
+    here = torch.zeros(1, 20, 2, 8, device=DEVICE)
+    assert choice.why_not(here, here) is None
+    with without_triton():
+        assert choice.why_not(here, here) == "What happens inside Triton's kernels cannot be counted."
+        assert choose_backend(here, here).backend == "chunked"
+    assert choice.why_not(here, here) is None
 
 
 def test_nothing_at_all_has_gradients_too() -> None:

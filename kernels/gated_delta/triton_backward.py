@@ -71,7 +71,7 @@ def gradient_kernel(
     q, k, v, g, beta, inverse, errors, states, grad_o, grad_states, grad_errors,
     grad_q, grad_k, grad_v, grad_g, grad_beta, scale, length, heads,
     K: tl.constexpr, V: tl.constexpr, C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
-    WIDE: tl.constexpr, HOW: tl.constexpr, AS_IS: tl.constexpr,
+    WIDE: tl.constexpr, EXACT: tl.constexpr, HOW: tl.constexpr, AS_IS: tl.constexpr,
 ):  # fmt: skip
     """Gradients of every input of one chunk, for BK channels of queries and keys; of gates the part of these channels.
 
@@ -106,7 +106,7 @@ def gradient_kernel(
         wrong = tile(grad_errors + chunk * C * V, i, wide, V, C, V)  # [C, BV]
         before = tile(states + chunk * K * V, columns, wide, V, K, V)  # [BK, BV]
         after = tile(grad_states + chunk * K * V, columns, wide, V, K, V)  # [BK, BV]
-        pulled = product(tl.trans(solved), wrong.to(WIDE), HOW).to(tl.float32)  # T^T dE
+        pulled = product(tl.trans(solved), wrong.to(WIDE), EXACT).to(tl.float32)  # T^T dE
         written += product(pulled, tl.trans(error), HOW)
         scored += product(told, tl.trans(error), HOW)
         through += product(pulled, tl.trans(before), HOW)

@@ -23,26 +23,29 @@ class Form(NamedTuple):
 
     Attributes:
         wide: the format of what must not be rounded on the way: the inverse, and the state along the scan.
-        how: how products are taken of what was worked out in float32, and `as_is`, of what came or was kept in its own
-            format (see `product`).
+        exact, how, as_is: how products are taken (see `labkit.kernels.tiles.product`): those with the inverse, whose
+            terms nearly cancel where keys are alike; of what was worked out in float32; and of what came or was kept in
+            its own format.
         kept: the format of the states between chunks and of their gradients, which nothing later builds on.
     """
 
     wide: Any
+    exact: str
     how: str
     as_is: str
     kept: torch.dtype
 
 
-def form_of(*tensors: Tensor) -> Form:
-    """Float32 keeps its digits. Where something came in bfloat16, no result has more digits than that."""
+def form_of(*tensors: Tensor, chunks: int = 2) -> Form:
+    """Float32 keeps its digits, and what comes in bfloat16 has few. One chunk has no states to keep short."""
     kinds = {t.dtype for t in tensors}
-    if kinds == {torch.bfloat16}:
+    if kinds == {torch.bfloat16} and chunks > 1:
         # the interpreter has no products of bfloat16, so there they are those of float32
-        return Form(tl.float32, "tf32", "tf32" if knobs.runtime.interpret else "bf16", torch.bfloat16)
+        as_is = "ieee" if knobs.runtime.interpret else "bf16"
+        return Form(tl.float32, "tf32x3", "tf32", as_is, torch.bfloat16)
     if kinds & {torch.bfloat16, torch.float16}:
-        return Form(tl.float32, "tf32", "tf32", torch.float32)
-    return Form(tl.float64, "ieee", "ieee", torch.float32)
+        return Form(tl.float32, "tf32x3", "tf32", "tf32", torch.float32)
+    return Form(tl.float64, "ieee", "ieee", "ieee", torch.float32)
 
 
 # Blocks of K and of V, warps, stages: in float32, and in shorter formats, where an H100 was fastest with them.
@@ -59,7 +62,8 @@ LAUNCH = {
 def constants_of(kernel: Any, key_dim: int, value_dim: int, size: int, form: Form) -> dict[str, Any]:
     """What a kernel is compiled for."""
     deep, wide, warps, stages = LAUNCH[kernel.__name__][form.wide != tl.float64]
-    known = {"K": key_dim, "V": value_dim, "C": size, "WIDE": form.wide, "HOW": form.how, "AS_IS": form.as_is}
+    known = {"K": key_dim, "V": value_dim, "C": size, "WIDE": form.wide}
+    known |= {"EXACT": form.exact, "HOW": form.how, "AS_IS": form.as_is}
     known |= {"BK": min(deep, block_of(key_dim)), "BV": min(wide, block_of(value_dim))}
     taken = {name: known[name] for name in kernel.arg_names if name in known}
     return {**taken, "num_warps": warps, "num_stages": stages}
@@ -77,7 +81,8 @@ class _Chunks(torch.autograd.Function):
     @staticmethod
     def forward(ctx, q, k, v, g, beta, start, scale, size):
         (batch, length, heads, key_dim), value_dim = q.shape, v.shape[-1]
-        chunks, rows, form = -(-length // size), batch * heads, form_of(q, k, v)
+        chunks, rows = -(-length // size), batch * heads
+        form = form_of(q, k, v, chunks=chunks)
         inverse = q.new_empty(
             rows, chunks, size, size, dtype=torch.float64 if form.wide == tl.float64 else torch.float32
         )
@@ -105,7 +110,7 @@ class _Chunks(torch.autograd.Function):
         rows, chunks = states.shape[:2]
         grad_o, grad_end = grad_o.contiguous(), grad_end.contiguous()
         grad_states, grad_errors, grad_start = (torch.empty_like(t) for t in (states, errors, grad_end))
-        form = form_of(q, k, v)
+        form = form_of(q, k, v, chunks=chunks)
         kernels = told_kernel, reverse_scan_kernel, gradient_kernel
         told, reverse, gradient = (constants_of(kernel, key_dim, value_dim, ctx.size, form) for kernel in kernels)
         told_kernel[chunks, rows](q, k, g, grad_o, grad_errors, ctx.scale, length, heads, **told)

@@ -1,8 +1,8 @@
 """The gated delta rule in chunks on a GPU, forward: three kernels, each some lines of ``chunked.py`` with its names.
 
 ``README.md`` derives them. Shapes in comments: C tokens of a chunk, K and V widths, BK and BV blocks of them. Programs
-are numbered by chunk and by ``n``, a head of one row of the batch. WIDE, HOW and AS_IS say in what format products are
-taken (`labkit.kernels.gated_delta.triton_chunked.Form`).
+are numbered by chunk and by ``n``, a head of one row of the batch. WIDE, EXACT, HOW and AS_IS say in what format
+products are taken (`labkit.kernels.gated_delta.triton_chunked.Form`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def between(total, C: tl.constexpr):
 
 
 @triton.jit
-def _unit_inverse(lower, C: tl.constexpr, HOW: tl.constexpr, WIDE: tl.constexpr):
+def _unit_inverse(lower, C: tl.constexpr, EXACT: tl.constexpr, WIDE: tl.constexpr):
     """(I + lower)^-1 for a strictly lower ``[C, C]``: blocks of 16 rows by themselves, then one block after another.
 
     Squaring the matrix instead looks right on random keys and is worthless on equal ones.
@@ -47,9 +47,9 @@ def _unit_inverse(lower, C: tl.constexpr, HOW: tl.constexpr, WIDE: tl.constexpr)
     solved = blocks
     if C > 16:
         # Each error is what was to be written, less what the errors before it wrote: a block of rows a time.
-        before = product(blocks, lower - within, HOW)
+        before = product(blocks, lower - within, EXACT)
         for _ in range(C // 16 - 1):
-            solved = blocks - product(before, solved, HOW)
+            solved = blocks - product(before, solved, EXACT)
     return solved
 
 
@@ -57,7 +57,7 @@ def _unit_inverse(lower, C: tl.constexpr, HOW: tl.constexpr, WIDE: tl.constexpr)
 def prepare_kernel(
     k, v, g, beta, inverse, lookup, value, length, heads,
     K: tl.constexpr, V: tl.constexpr, C: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
-    WIDE: tl.constexpr, HOW: tl.constexpr, AS_IS: tl.constexpr,
+    WIDE: tl.constexpr, EXACT: tl.constexpr, AS_IS: tl.constexpr,
 ):  # fmt: skip
     """T = (I + A)^-1 with A the strictly lower ``beta k k^T decay``; then W = T (beta decay k) and U = T (beta v)."""
     c, n = tl.program_id(0), tl.program_id(1).to(tl.int64)
@@ -75,19 +75,19 @@ def prepare_kernel(
         overlap += product(keys, tl.trans(keys), AS_IS)
     overlap = overlap * between(total, C).to(WIDE) * strength[:, None]
     overlap = tl.where(i[:, None] > i[None, :], overlap, 0.0)
-    solved = _unit_inverse(overlap, C, HOW, WIDE)
+    solved = _unit_inverse(overlap, C, EXACT, WIDE)
     chunk = n * chunks + c
     tl.store(inverse + chunk * C * C + i[:, None] * C + i[None, :], solved)
     for first in range(0, K, BK):
         columns = first + tl.arange(0, BK)
         keys = tile(k + here * K, rows, columns, K, length, heads * K).to(WIDE)
         right = keys * (strength * tl.exp(total).to(WIDE))[:, None]
-        part = product(solved, right, HOW)  # [C, BK]
+        part = product(solved, right, EXACT)  # [C, BK]
         put(lookup + chunk * C * K, i, columns, K, C, K, part)
     for first in range(0, V, BV):
         columns = first + tl.arange(0, BV)
         right = tile(v + here * V, rows, columns, V, length, heads * V).to(WIDE) * strength[:, None]
-        part = product(solved, right, HOW)  # [C, BV]
+        part = product(solved, right, EXACT)  # [C, BV]
         put(value + chunk * C * V, i, columns, V, C, V, part)
 
 

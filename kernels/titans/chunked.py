@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 Weights = list[Tensor]
 
@@ -47,9 +50,26 @@ class Tokens:
     momentum: Tensor
     forget: Tensor
 
-    def cut(self, here: slice) -> Tokens:
-        """The tokens at `here`."""
-        return Tokens(*(t[:, :, here] for t in vars(self).values()))
+    def split(self, sizes: list[int]) -> list[Tokens]:
+        """These tokens in pieces of these sizes; cut at once, so that a gradient is put together once."""
+        return [Tokens(*piece) for piece in zip(*(t.split(sizes, dim=2) for t in vars(self).values()), strict=True)]
+
+
+class Spread(NamedTuple):
+    """What the gates of a piece of a chunk come to, whatever its tokens hold.
+
+    Attributes:
+        reach: ``[B, H, C, C]`` how much of the gradient of token i is in M at token t, before its step.
+        pushed, kept: ``[B, H, C]`` how much of the velocity and of the weights before the piece.
+        late: ``[B, H, C]`` how much of the gradient of each token is in S at the end; `since`, ``[B, H]``, of the
+            velocity before.
+    """
+
+    reach: Tensor
+    pushed: Tensor
+    kept: Tensor
+    late: Tensor
+    since: Tensor
 
 
 def chunked_neural_memory(
@@ -61,19 +81,43 @@ def chunked_neural_memory(
     gradient over all weights of the memory.
     """
     outputs, surprises = [tokens.v[:, :, :0]], [tokens.step[:, :, :0]]
-    first, length = 0, tokens.q.shape[2]
-    while first < length:
+    sizes = _pieces(tokens.q.shape[2], carried.position, chunk_size)
+    spreads = _spreads(tokens, sizes) if chunk_size > 1 else None
+    for number, piece in enumerate(tokens.split(sizes)):
         if carried.position == 0:
             carried = Carried.begin(_limited(carried.weights, limit), _limited(carried.velocity, limit))
-        here = slice(first, min(first + chunk_size - carried.position, length))
-        write = _one if chunk_size == 1 else _several
-        y, surprise, carried = write(tokens.cut(here), carried, clip)
+        if spreads is None:
+            y, surprise, carried = _one(piece, carried, clip)
+        else:
+            y, surprise, carried = _several(piece, spreads[number], carried, clip)
         if carried.position == chunk_size:
             carried = Carried.begin(carried.weights, carried.velocity)
         outputs.append(y)
         surprises.append(surprise)
-        first = here.stop
     return torch.cat(outputs, dim=2), carried, torch.cat(surprises, dim=2)
+
+
+def _pieces(length: int, position: int, chunk_size: int) -> list[int]:
+    """How many tokens go to the open chunk, to each whole one, and to the last."""
+    first = min(length, chunk_size - position)
+    whole, last = divmod(length - first, chunk_size)
+    return [size for size in (first, *[chunk_size] * whole, last) if size]
+
+
+def _spreads(tokens: Tokens, sizes: list[int]) -> list[Spread]:
+    """The spread of every piece; pieces of one size in a row are made at once, in few and large operations."""
+    runs = [(size, len(list(alike))) for size, alike in groupby(sizes)]
+    lengths = [size * number for size, number in runs]
+    gates = torch.stack([tokens.momentum, 1 - tokens.forget])
+    found = []
+    for (size, number), here in zip(runs, gates.split(lengths, dim=3), strict=True):
+        here = here.unflatten(3, (number, size))  # [2, B, H, n, C]
+        passed_on, remains = between = products(here)  # [B, H, n, C, C] each
+        since, kept = here[..., :1] * between[..., 0]  # [B, H, n, C] each, the first token's factor included
+        pushed = (remains @ since[..., None])[..., 0]
+        spread = Spread(remains @ passed_on, pushed, kept, passed_on[..., -1, :], since[..., -1])
+        found += [Spread(*one) for one in zip(*(t.unbind(2) for t in spread), strict=True)]
+    return found
 
 
 def answers(weights: Sequence[Tensor], q: Tensor) -> Tensor:
@@ -136,24 +180,20 @@ def _one(tokens: Tokens, carried: Carried, clip: float | None) -> tuple[Tensor, 
     return answers(weights, tokens.q), squares.sqrt(), Carried(weights, velocity, weights, 1)
 
 
-def _several(tokens: Tokens, carried: Carried, clip: float | None) -> tuple[Tensor, Tensor, Carried]:
+def _several(tokens: Tokens, spread: Spread, carried: Carried, clip: float | None) -> tuple[Tensor, Tensor, Carried]:
     """The tokens of one chunk, or a part of them, at once."""
     inputs, errors = gradients(carried.anchor, tokens.k, tokens.v)
     squares = _squared_surprise(inputs, errors)
     step = _clipped(tokens.step, squares, clip)
-    passed_on = products(tokens.momentum)  # [B, H, C, C]: what is left at token j of the surprise of token i <= j
-    remains = products(1 - tokens.forget)  # of what was written into the weights
-    since_start = tokens.momentum.cumprod(-1)  # [B, H, C]: of the velocity before the chunk
-    kept = (1 - tokens.forget).cumprod(-1)  # of the weights before it
-    reached = remains @ passed_on * step[..., None, :]  # what token i has moved in M by token t, over -x_i e_i^T
-    pushed = (remains @ since_start[..., None])[..., 0]  # and what the old velocity has
-    late = passed_on[..., -1, :] * step  # the same for S at the end
+    reached = spread.reach * step[..., None, :]  # what token i has moved in M by token t, over -x_i e_i^T
+    late = spread.late * step  # the same for S at the end
+    kept, pushed = spread.kept[..., None], spread.pushed[..., None]
 
     y = tokens.q
     for number, (x, e, w, s) in enumerate(zip(inputs, errors, carried.weights, carried.velocity, strict=True)):
         y = F.silu(y) if number else y
-        y = kept[..., None] * (y @ w) + pushed[..., None] * (y @ s) - (reached * (y @ x.mT)) @ e
-    last = [scalar[..., -1, None, None] for scalar in (kept, pushed, since_start)]
+        y = kept * (y @ w) + pushed * (y @ s) - (reached * (y @ x.mT)) @ e
+    last = kept[..., -1:, :], pushed[..., -1:, :], spread.since[..., None, None]
     weights, velocity = [], []
     for x, e, w, s in zip(inputs, errors, carried.weights, carried.velocity, strict=True):
         weights.append(last[0] * w + last[1] * s - (reached[..., -1, :, None] * x).mT @ e)
@@ -162,13 +202,35 @@ def _several(tokens: Tokens, carried: Carried, clip: float | None) -> tuple[Tens
     return y, squares.sqrt(), Carried(weights, velocity, carried.anchor, position)
 
 
+class _Products(torch.autograd.Function):
+    """`products`, whose gradient is two matrix products where that of a running product divides or loops.
+
+    With the factors f below the diagonal of L, the products are ``P = (I - L)^-1``; so ``dP = P dL P``, and the
+    gradient of f_j is what lies below the diagonal in ``P^T G P^T``. Nothing is divided, so a factor of 0 is as good as
+    any.
+    """
+
+    @staticmethod
+    def forward(ctx, factors):
+        size = factors.shape[-1]
+        later = torch.ones(size, size, dtype=torch.bool, device=factors.device).tril(-1)
+        ones = torch.ones_like(factors)[..., None]
+        found = torch.where(later, factors[..., None], ones).cumprod(-2).tril()
+        ctx.save_for_backward(found)
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        (found,) = ctx.saved_tensors
+        within = (found.mT @ grad.tril() @ found.mT).diagonal(-1, -2, -1)
+        return F.pad(within, (1, 0))
+
+
 def products(factors: Tensor) -> Tensor:
     """``[..., C, C]`` with ``factors[i + 1] * ... * factors[j]`` at row j, column i <= j, and 0 above the diagonal.
 
     Multiplied up and not divided or taken from logarithms, so a factor of 0 is as good as any other, and so is its
     gradient.
     """
-    size = factors.shape[-1]
-    later = torch.ones(size, size, dtype=torch.bool, device=factors.device).tril(-1)
-    ones = torch.ones_like(factors)[..., None]
-    return torch.where(later, factors[..., None], ones).cumprod(-2).tril()
+    return _Products.apply(factors)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
@@ -78,11 +79,11 @@ def candidates(
         weights: of output and state in the loss.
         gradients: whether to take gradients of all inputs too, or values only.
         chunks: further chunk sizes of the lab's own forms, beside the default; the fast one takes 16 to 32.
-        only: parts of names; what holds none of them is left out, but for our first form. Nothing means everything.
+        only: names, or patterns of them with ``*``, of what is wanted beside our first form. Nothing means everything.
     """
 
     def asked_for(name: str) -> bool:
-        return not only or any(part in name for part in only)
+        return not only or any(fnmatch.fnmatchcase(name, pattern) for pattern in only)
 
     q = inputs["q"]
     own: dict[str, Form] = {"labkit": _option(), "labkit plain": _plain()}
@@ -97,7 +98,9 @@ def candidates(
     found = [Candidate(name, _step(form, inputs, weights, gradients)) for name, form in own.items()]
     missing = []
     for name, load in _rivals(q.device):
-        if not asked_for(name):
+        sized = {f"{name}, chunks of {size}": size for size in RIVAL_CHUNKS if "Triton" not in name}
+        wanted = [each for each in (name, *sized) if asked_for(each)]  # unasked they take 64
+        if not wanted:
             continue
         try:
             form = load()
@@ -105,10 +108,9 @@ def candidates(
             missing.append(f"{name} is not timed: {why}. pip install -e '.[bench]' installs it.")
         else:
             limit = RIVAL_LIMIT if q.dtype == torch.bfloat16 else None
-            found.append(Candidate(name, _step(form, inputs, weights, gradients), own=False, limit=limit))
-            for size in RIVAL_CHUNKS if "Triton" not in name else ():  # 64 is what they take unasked
-                step = _step(functools.partial(form, chunk_size=size), inputs, weights, gradients)
-                found.append(Candidate(f"{name}, chunks of {size}", step, own=False, limit=limit))
+            for each in wanted:
+                chunks_of = functools.partial(form, chunk_size=sized[each]) if each in sized else form
+                found.append(Candidate(each, _step(chunks_of, inputs, weights, gradients), own=False, limit=limit))
     return found, missing
 
 
@@ -133,8 +135,7 @@ def measure(
 
     ``roofline`` is the time that `roof` allows for the operations of our chunked form, all as if in `dtype`, and for
     reading every input and writing every result once, over the time taken: one floor for all, so that it compares as
-    times do. Operations are counted by `labkit.budget`. `only` names what is raced with our first form, by parts of
-    names; nothing means all.
+    times do. Operations are counted by `labkit.budget`. `only` is as of `candidates`.
 
     Raises ValueError for a case that is neither "typical" nor one of `labkit.checks.CASES`.
     """

@@ -30,7 +30,7 @@ SIZES = {
 class Options:
     """How to time: see ``labkit bench --help``. `chunks` are more chunk sizes; for Titans, the ones to try.
 
-    `only` names what is timed beside our first form, by a part of its name; nothing means everything.
+    `only` names what is timed beside our first form, ``*`` standing for anything; nothing means everything.
     """
 
     device: torch.device

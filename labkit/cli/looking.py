@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from .shared import app, in_sentences
+from .shared import Device, app, in_sentences
 
 
 @app.command("list")
@@ -34,12 +34,20 @@ def list_() -> None:
 
 @app.command()
 @in_sentences
-def check() -> None:
-    """Measure every operator against its float64 reference; exit code 1 when one is worse than promised."""
-    from labkit import checks, checks_titans
+def check(device: Device = "cpu") -> None:
+    """Measure every operator against its float64 reference; exit code 1 when one is worse than promised.
 
+    On a GPU the gated delta rule is computed there, by the Triton kernels as well.
+    """
+    import torch
+
+    from labkit import checks, checks_titans
+    from labkit.machine import device_called
+
+    where = device_called(device)
+    kernels = (torch.float32, torch.bfloat16) if where.type == "cuda" else ()
     measured = {
-        "Gated delta rule": (checks.gated_delta_errors(), checks.LIMITS),
+        "Gated delta rule": (checks.gated_delta_errors(device=where, kernels=kernels), checks.LIMITS),
         "Neural memory": (checks_titans.neural_memory_errors(), checks_titans.LIMITS),
     }
     for name, (rows, limits) in measured.items():

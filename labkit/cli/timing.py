@@ -32,7 +32,7 @@ def bench(
     width: Annotated[int, typer.Option(min=1, help="Width of keys and of values.")] = 64,
     only: Annotated[
         list[str] | None,
-        typer.Option(help="Of delta: beside ours only what holds one of these words.", show_default="all"),
+        typer.Option(help="Of delta: what to time beside ours, by name; * is anything.", show_default="all"),
     ] = None,
     values: Annotated[bool, typer.Option("--values", help="Values only, no gradients.")] = False,
     dtype: Annotated[str, typer.Option(help="Of the inputs of delta: float32 or bfloat16.")] = "float32",

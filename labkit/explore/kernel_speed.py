@@ -28,6 +28,9 @@ LOOKS = {
 CHUNKS_COMMAND = (
     "labkit bench delta --size 256 1024 --chunk 8 16 32 64 128 --out data/results/bench-chunks.csv"
 )
+GPU_COMMAND = (
+    "labkit bench delta --device cuda --dtype bfloat16 --heads 16 --width 128 --only '*Triton' --size 1024 4096"
+)
 SIZED = re.compile(r"(labkit(?: plain)?), chunks of (\d+)")
 
 
@@ -41,6 +44,12 @@ def stored_chunks() -> pd.DataFrame:
     rows = _stored("bench-chunks", CHUNKS_COMMAND)
     found = rows["candidate"].str.extract(SIZED).set_axis(["form", "chunk"], axis=1)
     return rows.join(found).dropna(subset="form").astype({"chunk": int})
+
+
+def stored_on_gpu() -> pd.DataFrame:
+    """Rows of the same on a GPU, in bfloat16, against the kernels of flash-linear-attention; with ``milliseconds``."""
+    rows = _stored("bench-delta-cuda", GPU_COMMAND)
+    return rows.assign(milliseconds=1000 * rows["seconds"])
 
 
 def _stored(name: str, command: str) -> pd.DataFrame:
