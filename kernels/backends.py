@@ -52,10 +52,8 @@ def agree(
     what: str,
     kernels: Callable[..., tuple[Tensor, ...]],
     chunks: Callable[..., tuple[Tensor, ...]],
-    tokens: Sequence[Tensor],
-    states: Sequence[Tensor],
+    inputs: Sequence[Tensor],
     device: torch.device,
-    dtype: torch.dtype,
 ) -> bool:
     """Whether kernels give what the chunked form gives in float64, values and gradients of all inputs, or a warning.
 
@@ -64,11 +62,12 @@ def agree(
 
     Args:
         what: the operator, for the warning.
-        kernels, chunks: the two forms, of tokens and then states.
-        tokens, states: what both are given, tokens in `dtype`, states in float32.
+        kernels, chunks: the two forms.
+        inputs: what both are given, in the formats that the kernels are to be used with; some may be float32, where
+            1e-4 is allowed, and in shorter formats 3e-2.
     """
-    allowed = 1e-4 if dtype == torch.float32 else 3e-2
-    given = [*(t.to(device, dtype) for t in tokens), *(t.to(device) for t in states)]
+    allowed = 1e-4 if all(t.dtype == torch.float32 for t in inputs) else 3e-2
+    given = [t.to(device) for t in inputs]
     results = []
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
         try:
@@ -82,8 +81,8 @@ def agree(
             wrong = f"not to be run ({type(why).__name__}: {str(why)[:200]})"
     if wrong:
         warnings.warn(
-            f"The Triton form of {what} in {dtype} is {wrong} on {device}, so it is not used; please report it, with "
-            'the versions that "labkit doctor" prints.',
+            f"The Triton form of {what} in {inputs[0].dtype} is {wrong} on {device}, so it is not used; please report "
+            'it, with the versions that "labkit doctor" prints.',
             stacklevel=3,
         )
     return not wrong

@@ -26,10 +26,9 @@ def put(base, rows, columns, width, length, stride, values):
 
 
 @triton.jit
-def _rounded(x):
-    """Float32 with the 10 bits of mantissa that tf32 has."""
-    bits = x.to(tl.int32, bitcast=True)
-    return ((bits + 0x1000) & -0x2000).to(tl.float32, bitcast=True)
+def _cut(x):
+    """Float32 with the first 10 bits of its mantissa: what tensor cores may read of it as tf32."""
+    return (x.to(tl.int32, bitcast=True) & -0x2000).to(tl.float32, bitcast=True)
 
 
 @triton.jit
@@ -37,14 +36,14 @@ def product(a, b, HOW: tl.constexpr):
     """The matrix product of two tiles, summed in float64 or float32; of float32, by way of what HOW names.
 
     "bf16" takes both as the bfloat16 that they are; else it is Triton's ``input_precision``. Where the interpreter
-    runs, what tensor cores would round is rounded by hand, so that tests see it.
+    runs, "tf32" is cut short by hand, so that tests see what it costs.
     """
     if a.dtype == tl.float64:
         c = tl.dot(a, b, out_dtype=tl.float64)
     elif HOW == "bf16":
         c = tl.dot(a.to(tl.bfloat16), b.to(tl.bfloat16))
     elif HOW == "tf32" and IMITATED:
-        c = tl.dot(_rounded(a), _rounded(b))
+        c = tl.dot(_cut(a), _cut(b))
     else:
         c = tl.dot(a, b, input_precision=HOW)
     return c

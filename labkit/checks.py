@@ -1,8 +1,8 @@
 """What the lab promises about its numbers, measured: ``labkit check`` prints the table.
 
 Relative error is ``‖a − b‖ / ‖b‖``. The reference is the token-by-token form in float64, given the very
-numbers that the other form was given: inputs are drawn in float32 and widened, so that rounding them is not
-counted as an error of the arithmetic.
+numbers that the other form was given: inputs are drawn in float32, or rounded to bfloat16, and widened, so that
+rounding them is not counted as an error of the arithmetic.
 """
 
 from __future__ import annotations

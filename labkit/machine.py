@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -26,13 +28,13 @@ def versions() -> dict[str, str]:
 
 
 def installed(*packages: str) -> dict[str, str]:
-    """Versions of those of these packages that are here."""
+    """Versions of those of these packages that are here; of what is imported, what it says of itself."""
     found = {}
     for package in packages:
-        try:
+        with contextlib.suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
+        imported = getattr(sys.modules.get(package), "__version__", None)
+        found |= {package: imported} if imported else {}
     return found
 
 

@@ -42,7 +42,7 @@ class Progress:
         running: running accuracy at that depth; the curriculum goes on when it passes the threshold.
         accuracy: running accuracy by depth, for the progress bar and the card.
         opened: the step at which each depth was first asked.
-        curve: at every hundredth of the steps: the step, then `accuracy` of the depths asked for by then.
+        curve: some hundred to two hundred times, evenly: the step, then `accuracy` of the depths asked for by then.
         tokens: tokens of all lessons so far.
         flops: floating-point operations of all steps so far, forward and backward.
         seconds: time spent in steps, over all runs of this training.
@@ -240,7 +240,7 @@ def _steps(
                 group["lr"] = rate * learning_rate(at.step, settings)
             optimiser.step()
             optimiser.zero_grad()
-        lists = {name: list(getattr(at, name)) for name in ("accuracy", "opened", "curve")}
+        lists: dict[str, Any] = {name: list(getattr(at, name)) for name in ("accuracy", "opened", "curve")}
         at = dataclasses.replace(at, step=at.step + 1, **lists)
         at.flops += cost.step(batch, passes)
         at.tokens += batch.tokens.numel()
@@ -249,13 +249,13 @@ def _steps(
         if 2 * passes >= lowest + highest:  # the deepest questions open for readers with many passes
             latest = _share(out.logits, batch.labels[:, asked], batch.depth[:, asked] == at.depth)
             at.running = curriculum.memory * at.running + (1 - curriculum.memory) * latest
+        if at.step % max(1, settings.steps // 100) == 0:
+            at.curve.append([at.step, *(round(a, 4) for a in at.accuracy[: at.depth])])
         known = at.running > curriculum.threshold
         waited = curriculum.patience is not None and at.step - at.opened[-1] >= curriculum.patience
         if (known or waited) and at.depth < task.max_depth:
             at.depth, at.running = at.depth + 1, 0.0
             at.opened.append(at.step)
-        if at.step % max(1, settings.steps // 100) == 0:
-            at.curve.append([at.step, *(round(a, 4) for a in at.accuracy[: at.depth])])
         at.seconds += time.perf_counter() - began
         yield at
 

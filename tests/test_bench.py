@@ -16,6 +16,7 @@ from labkit.bench import Candidate, Roof, delta, measure_roof, models, peak_byte
 from labkit.bench.growth import exponent
 from labkit.checks import relative_error
 from labkit.cli import app
+from labkit.explore import kernel_speed
 from labkit.kernels import gated_delta, gated_delta_rule
 from labkit.kernels.gated_delta import chunked, plain
 from labkit.machine import installed
@@ -185,18 +186,18 @@ def test_only_what_is_asked_for_is_raced_with_ours(monkeypatch: pytest.MonkeyPat
     assert [row["candidate"] for row in rows] == ["labkit", "labkit plain"]
 
 
-def test_rivals_may_have_fewer_digits_where_numbers_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In bfloat16 a rival may be 2% off and is timed; our own forms may not."""
+def test_kernels_of_others_may_have_fewer_digits_where_numbers_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In bfloat16 they may be 2% off and are timed; in float32 they are refused."""
 
     def load() -> Any:
         return lambda **inputs: tuple(1.02 * t for t in gated_delta_rule(**inputs, backend="chunked"))
 
-    monkeypatch.setattr(delta, "_rivals", lambda device: iter([("somebody's", load)]))
+    monkeypatch.setattr(delta, "_rivals", lambda device: iter([("somebody's Triton", load)]))
     raced = {"only": ("somebody's*",), "device": CPU, "roof": ROOF, "gradients": False, **HOW}
     rows, _ = delta.measure(20, **SMALL, dtype=torch.bfloat16, **raced)
-    assert rows[-1]["candidate"].startswith("somebody's") and 0.015 < rows[-1]["error"] < 0.025
+    assert rows[-1]["candidate"] == "somebody's Triton" and 0.015 < rows[-1]["error"] < 0.025
     rows, told = delta.measure(20, **SMALL, **raced)
-    assert len(rows) == 1 and "somebody's is not timed" in told[1]
+    assert len(rows) == 1 and "somebody's Triton is not timed" in told[1]
 
 
 @pytest.mark.parametrize("form", [models.frozen, models.token_by_token])
@@ -310,6 +311,12 @@ def test_what_is_stored_keeps_what_is_promised(repo: Path) -> None:
             assert at["ratio"][rival] >= 1.5, (length, rival)
             assert at["peak_mib"]["labkit"] <= at["peak_mib"][rival], (length, rival)
         assert (at["error"] <= 1e-5).all()
+
+
+def test_the_commands_that_make_the_rows_are_told_alike(repo: Path) -> None:
+    table = (repo / "data" / "README.md").read_text(encoding="utf-8")
+    for command in (kernel_speed.GPU_COMMAND, kernel_speed.CHUNKS_COMMAND):
+        assert f"| `{command}` |" in table and (repo / command.split("--out ")[1]).is_file()
 
 
 def test_the_readme_tells_these_rows(repo: Path) -> None:

@@ -77,7 +77,7 @@ def test_the_command_prints_the_summary_and_says_when_it_is_worse_than_promised(
 ) -> None:
     rows = checks.gated_delta_errors(cases=["random"], lengths=[3], chunks=[2])
     others = checks_titans.neural_memory_errors(layers=[1], lengths=[3], chunks=[2])
-    monkeypatch.setattr(checks, "gated_delta_errors", lambda: rows)
+    monkeypatch.setattr(checks, "gated_delta_errors", lambda **options: rows)
     monkeypatch.setattr(checks_titans, "neural_memory_errors", lambda: others)
     monkeypatch.setattr(checks_titans, "chunk_distances", lambda: ["far", "farther"])
     monkeypatch.setattr(checks, "LIMITS", {dtype: promise * limit for dtype, limit in checks.LIMITS.items()})
@@ -107,7 +107,8 @@ def test_any_shape(
     wanted = checks.results(inputs, weights, torch.float64, "recurrent", 1)
     assert wanted["o"].shape == (batch, length, heads, value_dim)
     assert wanted["state"].shape == (batch, heads, key_dim, value_dim)
-    for dtype, limit in checks.LIMITS.items():
+    for dtype in (torch.float64, torch.float32):
+        limit = checks.LIMITS[dtype]
         found = checks.results(inputs, weights, dtype, "chunked", chunk)
         for what, right in wanted.items():
             # a gradient may be nothing but rounding (along a key of one channel, say) and has no digits then

@@ -17,7 +17,8 @@ from labkit import checks_titans
 from labkit.checks import relative_error
 from labkit.checks_titans import Inputs, draw, results
 from labkit.kernels import neural_memory
-from labkit.kernels.titans import Carried, continue_memory, read_memory, recurrent_neural_memory
+from labkit.kernels.titans import Carried, chunked, continue_memory, read_memory, recurrent_neural_memory
+from labkit.kernels.titans.chunked import products
 from labkit.kernels.titans.recurrent import read
 
 GATES = ("step", "momentum", "forget")
@@ -247,3 +248,23 @@ def test_an_open_chunk_is_not_taken_up_with_a_smaller_one() -> None:
     _, carried, _ = continue_memory(*tokens, Carried.begin(weights, velocity), chunk_size=8)
     with pytest.raises(ValueError, match="The open chunk holds 3 tokens, which do not fit chunk_size=2"):
         continue_memory(*tokens, carried, chunk_size=2)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7])
+def test_products_of_gates_and_their_gradient_are_those_of_a_running_product(size: int) -> None:
+    """Also where a gate is 0, which a gradient that divides could not bear."""
+    factors = torch.rand(3, 2, size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    factors[0, :, size // 2] = 0.0
+    factors.requires_grad_()
+    found = products(factors)
+    for i, j in itertools.product(range(size), repeat=2):
+        wanted = factors[..., i + 1 : j + 1].prod(-1) if i <= j else torch.zeros(3, 2)
+        torch.testing.assert_close(found[..., j, i], wanted.to(found.dtype))
+    assert torch.autograd.gradcheck(products, factors)
+
+
+@pytest.mark.parametrize(
+    ("length", "position", "pieces"), [(0, 0, []), (0, 3, []), (2, 3, [1, 1]), (9, 0, [4, 4, 1]), (11, 1, [3, 4, 4])]
+)
+def test_tokens_are_cut_where_chunks_end(length: int, position: int, pieces: list[int]) -> None:
+    assert chunked._pieces(length, position, 4) == pieces

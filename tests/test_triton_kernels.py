@@ -72,13 +72,19 @@ def test_chunks_equal_the_recurrence(case: str, length: int, chunk: int, filled:
     compare(delta(chunk_size=chunk), reference, inputs, list(weights), torch.float32)
 
 
-@pytest.mark.parametrize("length", [65, 200])
+@pytest.mark.parametrize("length", [16, 65, 200])
 @pytest.mark.parametrize("case", checks.CASES)
 def test_chunks_of_short_numbers_equal_the_recurrence(case: str, length: int) -> None:
     """In bfloat16, with what tensor cores round rounded."""
     sizes = {"key_dim": 24, "value_dim": 32}
     inputs, weights = checks.draw(case, length, True, torch.Generator().manual_seed(2), **sizes)
     compare(delta(chunk_size=64), reference, inputs, list(weights), torch.bfloat16)
+
+
+def test_labkit_check_measures_the_kernels_where_they_run() -> None:
+    rows = checks.gated_delta_errors((), ["random"], [17, 65], device=torch.device(DEVICE), kernels=LIMITS)
+    assert {(r.backend, r.dtype, r.chunk) for r in rows} == {("triton", d, c) for d in LIMITS for c in (16, 64)}
+    assert checks.kept(rows, checks.LIMITS) and max(row.error for row in rows) > 1e-4  # bfloat16 has few digits
 
 
 @pytest.mark.parametrize(("key_dim", "value_dim"), [(40, 33), (16, 70), (130, 17)])
@@ -150,8 +156,11 @@ def test_by_name_the_rule_is_computed_by_the_kernels(length: int) -> None:
 def test_auto_takes_the_kernels_where_they_agree_and_only_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is chosen on a GPU, told of tensors that say they lie on one."""
     choice.agrees_on.cache_clear()
-    asked = torch.device(DEVICE), torch.float32, 8, 24
-    assert choice.agrees_on(*asked) and choice.agrees_on(torch.device(DEVICE), torch.bfloat16, 40, 16)
+    exact, short = torch.float32, torch.bfloat16
+    asked = torch.device(DEVICE), (exact, exact, exact), 8, 24, 70
+    assert choice.agrees_on(*asked)
+    for formats, length in (((short, short, short), 15), ((short, short, short), 64), ((exact, exact, short), 70)):
+        assert choice.agrees_on(torch.device(DEVICE), formats, 40, 16, length)
     with monkeypatch.context() as patch:
         patch.setattr(triton_chunked, "triton_gated_delta_rule", lambda *a, **o: broken(*a, **o))
         choice.agrees_on.cache_clear()
@@ -170,8 +179,8 @@ def test_auto_takes_the_kernels_where_they_agree_and_only_there(monkeypatch: pyt
 
 def test_the_trial_is_made_whatever_the_caller_has_switched_on(monkeypatch: pytest.MonkeyPatch) -> None:
     device = torch.device(DEVICE)
-    asked = device, torch.float32, 16, 16
-    for agrees_on, sizes in ((choice.agrees_on, asked), (memories.agrees_on, asked[:3])):
+    asked = device, (torch.float32,) * 3, 16, 16, 70
+    for agrees_on, sizes in ((choice.agrees_on, asked), (memories.agrees_on, (device, torch.float32, 16, 32))):
         agrees_on.cache_clear()
         with torch.inference_mode(), torch.autocast(DEVICE, torch.bfloat16):
             assert agrees_on(*sizes)
@@ -232,7 +241,8 @@ def test_a_linear_memory_takes_the_kernels_by_name_and_on_a_gpu(monkeypatch: pyt
         neural_memory(**inputs, backend="fast")
 
     memories.agrees_on.cache_clear()
-    assert memories.agrees_on(torch.device(DEVICE), torch.float32, 8)
+    assert memories.agrees_on(torch.device(DEVICE), torch.float32, 8, 16)
+    assert memories.agrees_on(torch.device(DEVICE), torch.bfloat16, 40, 32)
     there = SimpleNamespace(device=torch.device("cuda"), dtype=torch.float32, shape=(1, 9, 2, 8))
     for agrees, backend in ((True, "triton"), (False, "chunked")):
         monkeypatch.setattr(memories, "agrees_on", lambda *asked, agrees=agrees: agrees)
@@ -250,7 +260,8 @@ from labkit.kernels.gated_delta import triton_backward, triton_chunked, triton_f
 from labkit.kernels.titans import triton_linear
 
 NUMBERS = {"length": "i32", "heads": "i32", "chunks": "i32", "scale": "fp32"}
-OWN = {"q", "k", "v", "g", "beta", "o", "grad_o", "grad_q", "grad_k", "grad_v", "states", "grad_states"}
+OWN = {"q", "k", "v", "g", "beta", "o", "grad_o", "grad_q", "grad_k", "grad_v"}
+POINTERS = {torch.float32: "*fp32", torch.float64: "*fp64", torch.bfloat16: "*bf16"}
 target, key_dim, value_dim = map(int, sys.argv[1:])
 
 def made(kernel, constants, **formats):
@@ -261,14 +272,17 @@ def made(kernel, constants, **formats):
     assert f"sm_{target}" in made.asm["ptx"] and made.metadata.shared <= 163 * 1024, kernel.__name__
     print(kernel.__name__, made.metadata.shared)
 
-for dtype, short, inverse in ((torch.float32, "*fp32", "*fp64"), (torch.bfloat16, "*bf16", "*fp32")):
-    form = triton_chunked.form_of(torch.empty(0, dtype=dtype))
+exact, short = torch.empty(0), torch.empty(0, dtype=torch.bfloat16)
+several, one = triton_chunked.form_of(short), triton_chunked.form_of(short, chunks=1)
+KEPT = {"states", "grad_states"}
+for form, own in ((triton_chunked.form_of(exact), "*fp32"), (several, "*bf16"), (one, "*bf16")):
     size = triton_chunked.chunk_of(64, key_dim, form)
+    formats = dict.fromkeys(OWN, own) | dict.fromkeys(KEPT, POINTERS[form.kept]) | {"inverse": POINTERS[form.inverse]}
     for kernel in (triton_forward.prepare_kernel, triton_forward.scan_kernel, triton_forward.output_kernel,
                    triton_backward.told_kernel, triton_backward.reverse_scan_kernel, triton_backward.gradient_kernel):
         constants = triton_chunked.constants_of(kernel, key_dim, value_dim, size, form)
-        made(kernel, constants, **dict.fromkeys(OWN, short), inverse=inverse)
-    made(triton_recurrent.steps_kernel, dict(K=key_dim, V=value_dim, BK=64, BV=32), **dict.fromkeys(OWN, short))
+        made(kernel, constants, **formats)
+    made(triton_recurrent.steps_kernel, dict(K=key_dim, V=value_dim, BK=64, BV=32), **dict.fromkeys(OWN, own))
 memory = dict(D=64, C=16, BD=64, BV=32, HOW="tf32x3")
 for kernel in (triton_linear.forward_kernel, triton_linear.reverse_kernel):
     made(kernel, dict(memory))
@@ -283,4 +297,4 @@ def test_every_kernel_compiles_for_a_gpu_that_is_not_here(target: int, key_dim: 
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     command = [sys.executable, "-c", COMPILE, *map(str, (target, key_dim, value_dim))]
     told = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert told.returncode == 0 and told.stdout.count("kernel") == 17, told.stderr[-2000:]
+    assert told.returncode == 0 and told.stdout.count("kernel") == 24, told.stderr[-2000:]

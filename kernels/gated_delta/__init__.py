@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from labkit.kernels.gated_delta.choice import choose_backend, why_not
+from labkit.kernels.gated_delta.choice import choose_backend, triton_form, why_not
 from labkit.kernels.gated_delta.chunked import chunked_gated_delta_rule
 from labkit.kernels.gated_delta.inputs import check_inputs
 from labkit.kernels.gated_delta.recurrent import recurrent_gated_delta_rule
@@ -58,21 +56,12 @@ def gated_delta_rule(
     if backend not in BACKENDS:
         raise ValueError(f"backend={backend!r} is not known; take one of {', '.join(BACKENDS)}.")
     if backend == "auto":
-        backend = choose_backend(q, v).backend
-    elif backend == "triton" and (reason := why_not(q, v)):
+        backend = choose_backend(q, v, k).backend
+    elif backend == "triton" and (reason := why_not(q, v, k)):
         raise ValueError(f'{reason} Take backend="chunked".')
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     with torch.autocast(q.device.type, enabled=False):  # a memory adds up many small errors; it keeps full precision
         if backend == "recurrent":
             return recurrent_gated_delta_rule(q, k, v, g, beta, initial_state=initial_state, scale=scale)
-        form = chunked_gated_delta_rule if backend == "chunked" else _triton_form(q.shape[1])
+        form = chunked_gated_delta_rule if backend == "chunked" else triton_form(q.shape[1])
         return form(q, k, v, g, beta, initial_state=initial_state, scale=scale, chunk_size=chunk_size)
-
-
-def _triton_form(length: int) -> Callable[..., tuple[Tensor, Tensor]]:
-    """Token by token where the text does not fill the shortest chunk, as awake. Imports Triton only when asked."""
-    from labkit.kernels.gated_delta import triton_chunked, triton_recurrent
-
-    if length < triton_chunked.SHORTEST_CHUNK:
-        return triton_recurrent.triton_recurrent_gated_delta_rule
-    return triton_chunked.triton_gated_delta_rule

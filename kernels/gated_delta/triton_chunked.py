@@ -27,6 +27,7 @@ class Form(NamedTuple):
             terms nearly cancel where keys are alike; of what was worked out in float32; and of what came or was kept in
             its own format.
         kept: the format of the states between chunks and of their gradients, which nothing later builds on.
+        inverse: the format in which the inverse is kept.
     """
 
     wide: Any
@@ -34,6 +35,7 @@ class Form(NamedTuple):
     how: str
     as_is: str
     kept: torch.dtype
+    inverse: torch.dtype = torch.float32
 
 
 def form_of(*tensors: Tensor, chunks: int = 2) -> Form:
@@ -45,7 +47,7 @@ def form_of(*tensors: Tensor, chunks: int = 2) -> Form:
         return Form(tl.float32, "tf32x3", "tf32", as_is, torch.bfloat16)
     if kinds & {torch.bfloat16, torch.float16}:
         return Form(tl.float32, "tf32x3", "tf32", "tf32", torch.float32)
-    return Form(tl.float64, "ieee", "ieee", "ieee", torch.float32)
+    return Form(tl.float64, "ieee", "ieee", "ieee", torch.float32, torch.float64)
 
 
 # Blocks of K and of V, warps, stages: in float32, and in shorter formats, where an H100 was fastest with them.
@@ -61,7 +63,8 @@ LAUNCH = {
 
 def constants_of(kernel: Any, key_dim: int, value_dim: int, size: int, form: Form) -> dict[str, Any]:
     """What a kernel is compiled for."""
-    deep, wide, warps, stages = LAUNCH[kernel.__name__][form.wide != tl.float64]
+    in_float32, in_short = LAUNCH[kernel.__name__]
+    deep, wide, warps, stages = in_float32 if form.wide == tl.float64 else in_short
     known = {"K": key_dim, "V": value_dim, "C": size, "WIDE": form.wide}
     known |= {"EXACT": form.exact, "HOW": form.how, "AS_IS": form.as_is}
     known |= {"BK": min(deep, block_of(key_dim)), "BV": min(wide, block_of(value_dim))}
@@ -83,9 +86,7 @@ class _Chunks(torch.autograd.Function):
         (batch, length, heads, key_dim), value_dim = q.shape, v.shape[-1]
         chunks, rows = -(-length // size), batch * heads
         form = form_of(q, k, v, chunks=chunks)
-        inverse = q.new_empty(
-            rows, chunks, size, size, dtype=torch.float64 if form.wide == tl.float64 else torch.float32
-        )
+        inverse = q.new_empty(rows, chunks, size, size, dtype=form.inverse)
         lookup, errors = (q.new_empty(rows, chunks, size, dim, dtype=torch.float32) for dim in (key_dim, value_dim))
         states = q.new_empty(rows, chunks, key_dim, value_dim, dtype=form.kept)
         end, o = torch.empty_like(start), torch.empty_like(v)
@@ -142,7 +143,8 @@ def triton_gated_delta_rule(
 ) -> tuple[Tensor, Tensor]:
     """`gated_delta_rule` by these kernels, from inputs of float32 or shorter and widths of up to 256; state in float32.
 
-    Chunks are 16, 32 or 64 tokens long, at most 32 in float32 and for wide keys; `chunk_size` is the most.
+    Chunks are 16, 32 or 64 tokens long, at most 32 in float32 and for wide keys: the longest of these that is no longer
+    than `chunk_size`, or 16.
     """
     batch, length, heads, key_dim = q.shape
     state = q.new_zeros(batch, heads, key_dim, v.shape[-1], dtype=torch.float32)

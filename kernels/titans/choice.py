@@ -25,7 +25,7 @@ def choose_backend(
     """
     if q.device.type == "cuda" and not torch.compiler.is_compiling():
         missing = why_not(q, weights, chunk_size, limit, clip)
-        if missing is None and agrees_on(q.device, q.dtype, q.shape[-1]):
+        if missing is None and agrees_on(q.device, q.dtype, q.shape[-1], chunk_size):
             return Choice("triton", f"The Triton kernels agree with the chunked form on this {q.device}.")
         return Choice("chunked", missing or "The Triton kernels do not agree with the chunked form here.")
     return Choice("chunked", "PyTorch's own operations are the fast form here.")
@@ -51,23 +51,24 @@ def why_not(
 
 @functools.cache
 @torch.inference_mode(False)
-def agrees_on(device: torch.device, dtype: torch.dtype, width: int) -> bool:
-    """Whether the Triton kernels give what the chunked form gives, in this format and width; tried once per process."""
+def agrees_on(device: torch.device, dtype: torch.dtype, width: int, chunk_size: int) -> bool:
+    """Whether the Triton kernels give what the chunked form gives; tried once per process for each of these."""
     from labkit.kernels.titans.triton_linear import triton_linear_memory
 
     generator = torch.Generator().manual_seed(0)
-    q, k, v = torch.randn(3, 2, 37, 2, width, generator=generator)
-    step, momentum, forget = torch.rand(3, 2, 37, 2, generator=generator)
+    length = 2 * chunk_size + 5
+    q, k, v = torch.randn(3, 2, length, 2, width, generator=generator)
+    step, momentum, forget = torch.rand(3, 2, length, 2, generator=generator)
     states = 0.2 * torch.randn(2, 2, 2, width, width, generator=generator)
-    tokens = q, k / k.norm(dim=-1, keepdim=True), v, 0.2 * step, momentum, 0.1 * forget
+    tokens = q, k / k.norm(dim=-1, keepdim=True), v, 3.2 / chunk_size * step, momentum, 0.1 * forget
 
     def kernels(*inputs: Tensor) -> tuple[Tensor, ...]:
-        return triton_linear_memory(*inputs, chunk_size=16)
+        return triton_linear_memory(*inputs, chunk_size=chunk_size)
 
     def chunks(*inputs: Tensor) -> tuple[Tensor, ...]:
         tokens = Tokens(*(t.transpose(1, 2) for t in inputs[:6]))
         carried = Carried.begin([inputs[6]], [inputs[7]])
-        y, carried, _ = chunked_neural_memory(tokens, carried, 16, None, None)
+        y, carried, _ = chunked_neural_memory(tokens, carried, chunk_size, None, None)
         return y.transpose(1, 2), carried.weights[0], carried.velocity[0]
 
-    return agree("the linear memory", kernels, chunks, tokens, list(states), device, dtype)
+    return agree("the linear memory", kernels, chunks, [*(t.to(dtype) for t in tokens), *states], device)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -211,7 +211,7 @@ class _Products(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, factors):
+    def forward(ctx: Any, factors: Tensor) -> Tensor:
         size = factors.shape[-1]
         later = torch.ones(size, size, dtype=torch.bool, device=factors.device).tril(-1)
         ones = torch.ones_like(factors)[..., None]
@@ -221,7 +221,7 @@ class _Products(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         (found,) = ctx.saved_tensors
         within = (found.mT @ grad.tril() @ found.mT).diagonal(-1, -2, -1)
         return F.pad(within, (1, 0))

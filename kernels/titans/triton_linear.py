@@ -240,7 +240,8 @@ def triton_linear_memory(
     missing = -length % chunk_size
 
     def chunked(gate: Tensor) -> Tensor:  # [B, T, H] to [B H, n, C]
-        return F.pad(gate.float().transpose(1, 2), (0, missing)).flatten(0, 1).unflatten(-1, (-1, chunk_size))
+        # in float64: PyTorch may have been told to take products of float32 in TF32
+        return F.pad(gate.double().transpose(1, 2), (0, missing)).flatten(0, 1).unflatten(-1, (-1, chunk_size))
 
     step, momentum, forget = chunked(step), chunked(momentum), chunked(forget)
     passed_on, remains = products(momentum), products(1 - forget)  # [B H, n, C, C]
@@ -254,5 +255,5 @@ def triton_linear_memory(
     reach = torch.take_along_dim(reach, at[..., None], dim=2)
     kept, pushed, since = (torch.take_along_dim(t, at, dim=2) for t in (kept, pushed, since))
     late = torch.take_along_dim(passed_on, at[:, :, -1:, None], dim=2)[:, :, 0] * step
-    scalars = [t.contiguous() for t in (reach, kept, pushed, late, since[..., -1])]
+    scalars = [t.float().contiguous() for t in (reach, kept, pushed, late, since[..., -1])]
     return _Chunks.apply(q, k, v, *scalars, weights.float().contiguous(), velocity.float().contiguous())

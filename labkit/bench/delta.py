@@ -107,7 +107,7 @@ def candidates(
         except ImportError as why:
             missing.append(f"{name} is not timed: {why}. pip install -e '.[bench]' installs it.")
         else:
-            limit = RIVAL_LIMIT if q.dtype == torch.bfloat16 else None
+            limit = RIVAL_LIMIT if q.dtype == torch.bfloat16 and "Triton" in name else None
             for each in wanted:
                 chunks_of = functools.partial(form, chunk_size=sized[each]) if each in sized else form
                 found.append(Candidate(each, _step(chunks_of, inputs, weights, gradients), own=False, limit=limit))
@@ -131,7 +131,9 @@ def measure(
     only: Sequence[str] = (),
     quiet: bool = False,
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Race all forms at one length: rows as of `race`, with sizes and share of the roofline; and what was not timed.
+    """Race all forms at one length: rows as of `race`, with sizes and share of the roofline; and sentences.
+
+    They say what was not timed, and which form ours took.
 
     ``roofline`` is the time that `roof` allows for the operations of our chunked form, all as if in `dtype`, and for
     reading every input and writing every result once, over the time taken: one floor for all, so that it compares as
@@ -149,9 +151,9 @@ def measure(
     inputs = {name: t.to(device, torch.float32 if name == "initial_state" else dtype) for name, t in inputs.items()}
     weights = [t.to(device) for t in weights]
     wanted = reference(inputs, weights)[: None if gradients else 2]
-    racing, missing = candidates(inputs, weights, gradients=gradients, chunks=chunks, only=only)
+    racing, told = candidates(inputs, weights, gradients=gradients, chunks=chunks, only=only)
     taken = choose_backend(inputs["q"], inputs["v"])
-    missing.append(f"labkit takes its {taken.backend} form. {taken.why}")
+    told.append(f"labkit takes its {taken.backend} form. {taken.why}")
     chunked = _step(_option(backend="chunked"), inputs, weights, gradients)
     flops = flops_of(chunked)
     moved = sum(t.nbytes for t in (*inputs.values(), *chunked(), *(weights if gradients else ())))
@@ -161,7 +163,7 @@ def measure(
     shape: dict[str, Any] = {"length": length, "batch": batch, "heads": heads, "width": width, "case": case}
     shape |= {"gradients": gradients, "dtype": str(dtype).removeprefix("torch."), "device": device.type}
     floor = {"flops": flops, "bytes": moved, "floor": roof.seconds(flops, moved)}
-    return [{**shape, **row, **floor, "roofline": floor["floor"] / row["seconds"]} for row in rows], missing + refused
+    return [{**shape, **row, **floor, "roofline": floor["floor"] / row["seconds"]} for row in rows], told + refused
 
 
 def _step(

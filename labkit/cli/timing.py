@@ -32,7 +32,7 @@ def bench(
     width: Annotated[int, typer.Option(min=1, help="Width of keys and of values.")] = 64,
     only: Annotated[
         list[str] | None,
-        typer.Option(help="Of delta: what to time beside ours, by name; * is anything.", show_default="all"),
+        typer.Option(help="Of delta: what is timed beside ours, a name or *pattern; repeatable.", show_default="all"),
     ] = None,
     values: Annotated[bool, typer.Option("--values", help="Values only, no gradients.")] = False,
     dtype: Annotated[str, typer.Option(help="Of the inputs of delta: float32 or bfloat16.")] = "float32",
@@ -70,8 +70,9 @@ def bench(
     )  # fmt: skip
     subjects.check_subject(what, options)
     plain = options == subjects.Options(where, threads, repeats, roof, quiet=quiet) and not size
-    name = f"bench-{what}{'' if where.type == 'cpu' else '-' + where.type}.csv"
-    path = data_dir() / "results" / name if plain and out is None else out  # a trial leaves the lab's own table alone
+    name = f"bench-{what}.csv"
+    own = plain and where.type == "cpu" and out is None
+    path = data_dir() / "results" / name if own else out  # a trial leaves the lab's own table alone
     packages = "torch", "triton", "transformers", "flash-linear-attention", "titans-pytorch"
     made_on = {"processor": processor(where), **installed(*packages)}
     table, said = pd.DataFrame(), set()

@@ -29,7 +29,8 @@ CHUNKS_COMMAND = (
     "labkit bench delta --size 256 1024 --chunk 8 16 32 64 128 --out data/results/bench-chunks.csv"
 )
 GPU_COMMAND = (
-    "labkit bench delta --device cuda --dtype bfloat16 --heads 16 --width 128 --only '*Triton' --size 1024 4096"
+    "labkit bench delta --device cuda --dtype bfloat16 --heads 16 --width 128 --only '*Triton' --size 1024 4096 "
+    "--out data/results/bench-delta-cuda.csv"
 )
 SIZED = re.compile(r"(labkit(?: plain)?), chunks of (\d+)")
 
