@@ -275,7 +275,8 @@ def test_a_row_of_a_batch_is_what_it_is_alone(kind: str) -> None:
     together, _ = model.wake(x, model.init_state(5))
     for i in range(5):
         alone, _ = model.wake(x[i : i + 1], model.init_state(1))
-        assert relative_error(together[i : i + 1], alone) < 1e-6
+        # products are rounded otherwise in a larger batch, and a memory passes that on
+        assert relative_error(together[i : i + 1], alone) < 1e-5
 
 
 def test_the_page_about_titans_names_tests_and_lines_that_exist() -> None:
