@@ -305,6 +305,9 @@ def test_what_is_stored_keeps_what_is_promised(repo: Path) -> None:
     """At B = 4, H = 4, K = V = 64: 1.5 times faster than both rivals, forward and backward, with no more memory."""
     rows = pd.read_csv(repo / "data" / "results" / "bench-delta.csv")
     assert (rows[["batch", "heads", "width", "gradients"]].drop_duplicates().to_numpy() == [4, 4, 64, True]).all()
+    longest = pd.read_csv(repo / "data" / "results" / "bench-delta-long.csv").set_index("candidate")
+    assert (longest["length"] == 16384).all() and longest["error"].max() <= 1e-5
+    assert longest["ratio"]["transformers fallback"] >= 1.5 and longest["peak_mib"].idxmin() == "labkit"
     for length in (256, 1024, 4096):
         at = rows[rows["length"] == length].set_index("candidate")
         for rival in ("transformers fallback", "flash-linear-attention naive"):
