@@ -130,6 +130,14 @@ class _Chunks(torch.autograd.Function):
         return grad_q, grad_k, grad_v, grad_g.to(g.dtype), grad_beta.to(beta.dtype), grad_start, None, None
 
 
+def begun(q: Tensor, v: Tensor, initial_state: Tensor | None) -> Tensor:
+    """The state that kernels begin from, in float32 and in one piece; zeros for None."""
+    if initial_state is not None:
+        return initial_state.float().contiguous()
+    batch, _, heads, key_dim = q.shape
+    return q.new_zeros(batch, heads, key_dim, v.shape[-1], dtype=torch.float32)
+
+
 def triton_gated_delta_rule(
     q: Tensor,
     k: Tensor,
@@ -146,11 +154,9 @@ def triton_gated_delta_rule(
     Chunks are 16, 32 or 64 tokens long, at most 32 in float32 and for wide keys: the longest of these that is no longer
     than `chunk_size`, or 16.
     """
-    batch, length, heads, key_dim = q.shape
-    state = q.new_zeros(batch, heads, key_dim, v.shape[-1], dtype=torch.float32)
-    state = state if initial_state is None else initial_state.float().contiguous()
-    if length == 0:
+    state = begun(q, v, initial_state)
+    if q.shape[1] == 0:
         return torch.zeros_like(v), state
-    size = chunk_of(chunk_size, key_dim, form_of(q, k, v))
+    size = chunk_of(chunk_size, q.shape[-1], form_of(q, k, v))
     q, k, v, g, beta = (t.contiguous() for t in (q, k, v, g, beta))
     return _Chunks.apply(q, k, v, g, beta, state, scale, size)

@@ -8,7 +8,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from labkit.kernels.gated_delta.triton_chunked import triton_gated_delta_rule
+from labkit.kernels.gated_delta.triton_chunked import begun, triton_gated_delta_rule
 from labkit.kernels.tiles import block_of, put, tile
 
 
@@ -75,9 +75,7 @@ def triton_recurrent_gated_delta_rule(
 
     `chunk_size` is that of its backward pass, which goes by chunks.
     """
-    batch, length, heads, key_dim = q.shape
-    state = q.new_zeros(batch, heads, key_dim, v.shape[-1], dtype=torch.float32)
-    state = state if initial_state is None else initial_state.float().contiguous()
-    if length == 0:
+    state = begun(q, v, initial_state)
+    if q.shape[1] == 0:
         return torch.zeros_like(v), state
     return _Steps.apply(*(t.contiguous() for t in (q, k, v, g, beta)), state, scale, chunk_size)

@@ -111,13 +111,22 @@ def _spreads(tokens: Tokens, sizes: list[int]) -> list[Spread]:
     gates = torch.stack([tokens.momentum, 1 - tokens.forget])
     found = []
     for (size, number), here in zip(runs, gates.split(lengths, dim=3), strict=True):
-        here = here.unflatten(3, (number, size))  # [2, B, H, n, C]
-        passed_on, remains = between = products(here)  # [B, H, n, C, C] each
-        since, kept = here[..., :1] * between[..., 0]  # [B, H, n, C] each, the first token's factor included
-        pushed = (remains @ since[..., None])[..., 0]
-        spread = Spread(remains @ passed_on, pushed, kept, passed_on[..., -1, :], since[..., -1])
-        found += [Spread(*one) for one in zip(*(t.unbind(2) for t in spread), strict=True)]
+        reach, pushed, kept, passed_on, since = spread(here.unflatten(3, (number, size)))
+        several = reach, pushed, kept, passed_on[..., -1, :], since[..., -1]
+        found += [Spread(*one) for one in zip(*(t.unbind(2) for t in several), strict=True)]
     return found
+
+
+def spread(gates: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """What momentum and staying, stacked ``[2, ..., C]``, come to between any two tokens of a chunk.
+
+    Returns ``reach [..., C, C]``, ``pushed`` and ``kept [..., C]`` as in `Spread`; ``passed_on [..., C, C]``, how much
+    of the gradient of token i is in S at token t, and ``since [..., C]``, of the velocity before the chunk.
+    """
+    passed_on, remains = between = products(gates)
+    since, kept = gates[..., :1] * between[..., 0]  # the first token's factor included
+    pushed = (remains @ since[..., None])[..., 0]
+    return remains @ passed_on, pushed, kept, passed_on, since
 
 
 def answers(weights: Sequence[Tensor], q: Tensor) -> Tensor:

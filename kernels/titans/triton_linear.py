@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from labkit.kernels.tiles import block_of, put, tile
-from labkit.kernels.titans.chunked import products
+from labkit.kernels.titans.chunked import spread
 
 HOW = "tf32x3"  # products of float32 in three of the tensor cores' shorter ones, right to the last digit but one
 
@@ -244,10 +244,8 @@ def triton_linear_memory(
         return F.pad(gate.double().transpose(1, 2), (0, missing)).flatten(0, 1).unflatten(-1, (-1, chunk_size))
 
     step, momentum, forget = chunked(step), chunked(momentum), chunked(forget)
-    passed_on, remains = products(momentum), products(1 - forget)  # [B H, n, C, C]
-    since, kept = momentum.cumprod(-1), (1 - forget).cumprod(-1)
-    reach = remains @ passed_on * step[..., None, :]
-    pushed = (remains @ since[..., None])[..., 0]
+    reach, pushed, kept, passed_on, since = spread(torch.stack([momentum, 1 - forget]))  # of [B H, n, C]
+    reach = reach * step[..., None, :]
     # After the last token nothing happens any more: what fills its chunk stands where that token stands.
     chunks = step.shape[1]
     at = torch.arange(chunks * chunk_size, device=q.device).clamp(max=length - 1).view(chunks, chunk_size)

@@ -20,7 +20,6 @@ from labkit.kernels.backends import why_no_triton
 from labkit.kernels.gated_delta import choose_backend, plain
 from labkit.kernels.gated_delta.chunked import SHORTEST_CHUNK, WIDEST_CHUNK
 
-LIMITS = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
 RIVAL_LIMIT = 5e-2  # of kernels that keep all they work out in bfloat16: right, with fewer digits than ours
 NAMES = ("q", "k", "v", "g", "beta", "initial_state")
 RIVAL_CHUNKS = (16, 32)  # tried besides, since ours takes chunks of 32
@@ -157,9 +156,8 @@ def measure(
     chunked = _step(_option(backend="chunked"), inputs, weights, gradients)
     flops = flops_of(chunked)
     moved = sum(t.nbytes for t in (*inputs.values(), *chunked(), *(weights if gradients else ())))
-    rows, refused = race(
-        racing, wanted, limit=LIMITS[dtype], repeats=repeats, threads=threads, title=f"{length} tokens", quiet=quiet
-    )
+    how: dict[str, Any] = {"limit": checks.LIMITS[dtype], "repeats": repeats, "threads": threads, "quiet": quiet}
+    rows, refused = race(racing, wanted, title=f"{length} tokens", **how)
     shape: dict[str, Any] = {"length": length, "batch": batch, "heads": heads, "width": width, "case": case}
     shape |= {"gradients": gradients, "dtype": str(dtype).removeprefix("torch."), "device": device.type}
     floor = {"flops": flops, "bytes": moved, "floor": roof.seconds(flops, moved)}

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import random
-from importlib import metadata
 
 import numpy as np
 import torch
 
-from labkit.machine import versions
+from labkit.machine import installed, versions
 
 __all__ = ["setup"]
 
@@ -33,16 +32,10 @@ def setup(seed: int = 0) -> None:
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
     torch.set_num_threads(THREADS)
-    found = versions() | {name: _version(name) for name in ("jupyterlab", "ipywidgets", "plotly")}
+    # a package that is not beside this kernel: JupyterLab may well run in another environment
+    shown = dict.fromkeys(("jupyterlab", "ipywidgets", "plotly"), "elsewhere")
+    found = versions() | shown | installed(*shown)
     print(f"device  cpu, {THREADS} thread")
     print(f"dtype   {str(torch.get_default_dtype()).removeprefix('torch.')}")
     print(f"seed    {seed}")
     print(f"with    {', '.join(f'{name} {version}' for name, version in found.items())}")
-
-
-def _version(package: str) -> str:
-    """Its version, or that it is not beside this kernel: JupyterLab may well run in another environment."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "elsewhere"
