@@ -118,7 +118,7 @@ def training_flops(model: SleepLM, batch: Batch, passes: int | tuple[int, int]) 
     counts = []
     for n in range(lowest, highest + 1):
         with torch.enable_grad(), _counted(model, True) as counter:
-            out = model(batch.tokens[:1], context=batch.context, labels=batch.labels[:1], passes=n)
+            out = model(batch.tokens[:1], context=batch.context, labels=batch.labels[:1], passes=n, loops=batch.loops)
             torch.autograd.grad(out.loss, weights, allow_unused=True)
         counts.append(counter.get_total_flops())
     return sum(counts) * batch.tokens.shape[0] // len(counts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from labkit.budget import question_flops, sleep_flops
 from labkit.models import SleepLM, SleepState
 from labkit.tasks import Exam, Task
 
-__all__ = ["EXAM_SEEDS", "PASSES", "Evaluation", "asked", "evaluate"]
+__all__ = ["EXAM_SEEDS", "PASSES", "Evaluation", "asked", "evaluate", "now", "room_for"]
 
 PASSES = (0, 1, 2, 4, 8, 16)
 
@@ -137,11 +136,11 @@ def evaluate(
     try:
         with torch.inference_mode(), bar:
             for start in range(0, n, step):
-                part = _rows_of(exam, start, start + step).to(device)
+                part = exam.rows(start, start + step).to(device)
                 for i, state, seconds in _slept(model, part.context, wanted):
-                    clock = _now(device)
+                    clock = now(device)
                     correct[i, start : start + step] = asked(model, part, state)
-                    waking[i] += _now(device) - clock
+                    waking[i] += now(device) - clock
                     sleeping[i] += seconds
                     bar.update(len(part.context))
                     if start == 0:
@@ -188,18 +187,18 @@ def _slept(
     windows = context.split(model.config.window, dim=1)
     for i, passes in enumerate(wanted):
         if len(windows) > 1 or passes == 0:
-            clock, state = _now(device), empty
+            clock, state = now(device), empty
             for window in windows:
                 state = model.sleep(window, state, passes)
-            yield i, state, _now(device) - clock
+            yield i, state, now(device) - clock
     if len(windows) > 1:
         return
-    seconds, clock = 0.0, _now(device)
+    seconds, clock = 0.0, now(device)
     for passes, state in enumerate(model.sleep_steps(context, empty, wanted[-1]), start=1):
-        seconds += _now(device) - clock
+        seconds += now(device) - clock
         if passes in wanted:
             yield wanted.index(passes), state, seconds
-        clock = _now(device)
+        clock = now(device)
 
 
 def asked(model: SleepLM, exam: Exam, state: SleepState) -> NDArray[np.uint8]:
@@ -207,8 +206,7 @@ def asked(model: SleepLM, exam: Exam, state: SleepState) -> NDArray[np.uint8]:
     n, count, length = exam.questions.shape
     rows = torch.arange(n, device=exam.questions.device).repeat_interleave(count)
     questions, answers = exam.questions.flatten(0, 1), exam.answers.flatten()
-    # four copies of the state: the one it starts from, the one it leaves, and what is between
-    step = max(1, _room(questions.device) // (4 * (state.nbytes // n) + _bytes_of(model, length)))
+    step = room_for(model, state, length)
     right = []
     for start in range(0, len(rows), step):
         cut = slice(start, start + step)
@@ -216,11 +214,6 @@ def asked(model: SleepLM, exam: Exam, state: SleepState) -> NDArray[np.uint8]:
         # a state that overflowed in some far pass answers nothing, which is wrong
         right.append((logits.argmax(dim=-1) == answers[cut]) & logits.isfinite().all(dim=-1))
     return torch.cat(right).view(n, count).to("cpu", torch.uint8).numpy()
-
-
-def _rows_of(exam: Exam, start: int, stop: int) -> Exam:
-    cut = {key: getattr(exam, key)[start:stop] for key in ("context", "questions", "answers", "depth")}
-    return dataclasses.replace(exam, **cut)
 
 
 def _room(device: torch.device) -> int:
@@ -233,7 +226,15 @@ def _bytes_of(model: SleepLM, length: int) -> int:
     return ALIVE * 4 * max(1, length) * model.config.dim
 
 
-def _now(device: torch.device) -> float:
+def room_for(model: SleepLM, state: SleepState, length: int) -> int:
+    """How many questions of `length` tokens may be answered at once, each from its own copy of a row of the state."""
+    # four copies of the state: the one it starts from, the one it leaves, and what is between
+    one = 4 * (state.nbytes // state.batch_size) + _bytes_of(model, length)
+    return max(1, _room(model.embed.weight.device) // one)
+
+
+def now(device: torch.device) -> float:
+    """Seconds on a clock, once everything that was asked of the device is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

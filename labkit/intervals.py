@@ -16,6 +16,7 @@ from scipy.special import ndtri, stdtrit
 __all__ = [
     "Interval",
     "effective_size",
+    "mean_of_seeds",
     "over_seeds",
     "paired_difference",
     "seeds_differ",
@@ -109,6 +110,18 @@ def over_seeds(values: Sequence[Floats]) -> tuple[Floats, Floats, Floats]:
         raise ValueError("One array [instances, cells] for each seed is needed, with the same cells in all.")
     means = np.stack([v.mean(axis=0) for v in values])
     return _student(means, np.stack([v.var(axis=0) / len(v) for v in values]), sum(map(len, values)))
+
+
+def mean_of_seeds(values: Sequence[float]) -> Interval:
+    """Mean of a quantity that each seed has one of, such as a reach, with its 95% interval: Student's t.
+
+    What instances add to a seed's number is in the spread of the seeds. Raises ValueError for fewer than two.
+    """
+    if len(values) < 2:
+        raise ValueError(f"An interval over seeds needs two seeds or more, not {len(values)}.")
+    mean = float(np.mean(values))
+    half = float(stdtrit(len(values) - 1, 0.5 + LEVEL / 2) * np.std(values, ddof=1) / np.sqrt(len(values)))
+    return Interval(mean, mean - half, mean + half)
 
 
 def seeds_differ(before: Floats, after: Floats, n: int) -> tuple[Floats, Floats, Floats]:

@@ -31,7 +31,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from labkit import tasks
 from labkit.checkpoints import SEEDS
@@ -61,6 +61,8 @@ class Training(BaseModel):
     batch_size: Count = 64
     #: sleep passes: a number, or [lowest, highest] to draw from, evenly, for every batch
     passes: int | tuple[int, int] = 1
+    #: steps of thought before an answer, likewise; the task says what a step is
+    thought: int | tuple[int, int] = 0
     #: highest learning rate and momentum of Muon, which moves the matrices inside the blocks
     muon_lr: Positive = 0.01
     muon_momentum: Below1 = 0.95
@@ -83,19 +85,25 @@ class Training(BaseModel):
     checkpoint_every: Count = 200
     log_every: Count = 50
 
-    @field_validator("passes", mode="before")
+    @field_validator("passes", "thought", mode="before")
     @classmethod
-    def _one_or_two(cls, passes: Any) -> int | tuple[int, int]:
-        numbers = list(passes) if isinstance(passes, list | tuple) else [passes, passes]
-        sound = len(numbers) == 2 and all(type(n) is int and n >= 1 for n in numbers)
+    def _one_or_two(cls, value: Any, field: ValidationInfo) -> int | tuple[int, int]:
+        numbers = list(value) if isinstance(value, list | tuple) else [value, value]
+        least = 1 if field.field_name == "passes" else 0
+        sound = len(numbers) == 2 and all(type(n) is int and n >= least for n in numbers)
         if not sound or numbers[0] > numbers[1]:
-            raise ValueError("it must be a whole number of at least 1, or two of them, [lowest, highest]")
-        return (numbers[0], numbers[1]) if isinstance(passes, list | tuple) else numbers[0]
+            raise ValueError(f"it must be a whole number of at least {least}, or two of them, [lowest, highest]")
+        return (numbers[0], numbers[1]) if isinstance(value, list | tuple) else numbers[0]
 
     @property
     def passes_range(self) -> tuple[int, int]:
         """Lowest and highest number of passes; the same twice when it is fixed."""
         return self.passes if isinstance(self.passes, tuple) else (self.passes, self.passes)
+
+    @property
+    def thought_range(self) -> tuple[int, int]:
+        """Lowest and highest number of steps of thought; the same twice when it is fixed."""
+        return self.thought if isinstance(self.thought, tuple) else (self.thought, self.thought)
 
 
 class Curriculum(BaseModel):
@@ -165,6 +173,11 @@ class Recipe(BaseModel):
             raise ValueError(
                 f"{where} cannot be used. [curriculum]: start = {recipe.curriculum.start} is deeper than "
                 f"{task.max_depth}, the deepest question of the task."
+            )
+        if recipe.training.thought_range[1] > task.thoughts:
+            raise ValueError(
+                f"{where} cannot be used. [training]: thought goes to {recipe.training.thought_range[1]}, but a "
+                f"question of the task has at most {task.thoughts} steps of thought."
             )
         return recipe
 

@@ -29,7 +29,7 @@ from labkit.machine import device_called
 from labkit.memory import NeuralMemory
 from labkit.models import Output, SleepLM
 from labkit.recipes import Recipe, Training
-from labkit.tasks import Batch, Task
+from labkit.tasks import Batch, Task, Thinking
 
 
 @dataclass
@@ -193,7 +193,9 @@ def lesson_forward(model: SleepLM, batch: Batch, passes: int, precision: str, *,
     attention = contextlib.nullcontext() if fused else sdpa_kernel(SDPBackend.MATH)
     kind = batch.tokens.device.type
     with attention, torch.autocast(kind, torch.bfloat16, enabled=precision == "bfloat16"):
-        return model(batch.tokens, context=batch.context, labels=batch.labels, passes=passes)
+        return model(
+            batch.tokens, context=batch.context, labels=batch.labels, passes=passes, loops=batch.loops
+        )
 
 
 def _inside(name: str) -> bool:
@@ -218,13 +220,13 @@ def _steps(
     cost: _Cost,
 ) -> Iterator[Progress]:
     settings, curriculum = recipe.training, recipe.curriculum
-    lowest, highest = settings.passes_range
     base = (settings.muon_lr, settings.adamw_lr)
     place = model.embed.weight.device
     while at.step < settings.steps:
         began = time.perf_counter()
-        batch = task.lesson(settings.batch_size, generator, at.depth).to(place)
-        passes = int(torch.randint(lowest, highest + 1, (), generator=generator))
+        thought = _drawn(settings.thought_range, generator) if isinstance(task, Thinking) else 0
+        batch = _lesson(task, settings.batch_size, generator, at.depth, thought).to(place)
+        passes = _drawn(settings.passes_range, generator)
         harden(model, at.step / settings.steps)
         out = lesson_forward(model, batch, passes, settings.precision)
         assert out.loss is not None
@@ -246,7 +248,8 @@ def _steps(
         at.tokens += batch.tokens.numel()
         asked = slice(batch.context, None)
         _score(at, out.logits.detach(), batch.labels[:, asked], batch.depth[:, asked], curriculum.memory)
-        if 2 * passes >= lowest + highest:  # the deepest questions open for readers with many passes
+        # the deepest questions open for readers with many passes and long thoughts
+        if 2 * passes >= sum(settings.passes_range) and 2 * thought >= sum(settings.thought_range):
             latest = _share(out.logits, batch.labels[:, asked], batch.depth[:, asked] == at.depth)
             at.running = curriculum.memory * at.running + (1 - curriculum.memory) * latest
         if at.step % max(1, settings.steps // 100) == 0:
@@ -267,15 +270,26 @@ def harden(model: nn.Module, progress: float) -> None:
             module.harden(min(1.0, max(0.0, 4 * progress - 2)))
 
 
+def _drawn(lowest_highest: tuple[int, int], generator: torch.Generator) -> int:
+    lowest, highest = lowest_highest
+    return int(torch.randint(lowest, highest + 1, (), generator=generator))
+
+
+def _lesson(task: Task, size: int, generator: torch.Generator, depth: int, thought: int) -> Batch:
+    if isinstance(task, Thinking):
+        return task.lesson(size, generator, depth, thought)
+    return task.lesson(size, generator, depth)
+
+
 class _Cost:
     """FLOPs of training steps. They depend on shapes alone, so each shape is counted once, on the eager model."""
 
     def __init__(self, model: SleepLM) -> None:
         self.model = copy.copy(model)  # keeps its own `read` when the trained one is compiled
-        self.known: dict[tuple[tuple[int, ...], int, int], int] = {}
+        self.known: dict[tuple[tuple[int, ...], int, int, int], int] = {}
 
     def step(self, batch: Batch, passes: int) -> int:
-        key = (tuple(batch.tokens.shape), batch.context, passes)
+        key = (tuple(batch.tokens.shape), batch.context, batch.loops, passes)
         if key not in self.known:
             self.known[key] = budget.training_flops(self.model, batch, passes)
         return self.known[key]

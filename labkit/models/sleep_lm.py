@@ -138,23 +138,33 @@ class SleepLM(nn.Module):
         for memories in self._passes(tokens, state, passes):
             yield self._evict(memories, state, tokens.shape[1])
 
-    def wake(self, tokens: Tensor, state: SleepState) -> tuple[Tensor, SleepState]:
+    def wake(self, tokens: Tensor, state: SleepState, loops: int = 0) -> tuple[Tensor, SleepState]:
         """One ordinary pass over ``tokens [B, T]``, which also writes the fast weights.
+
+        Args:
+            loops: R further passes over the same tokens before anything is answered. Each begins from the hidden states
+                of the last, as in sleep, but from the memories in `state`: fast weights of the last pass have seen the
+                tokens that are still to be predicted.
 
         Returns:
             Logits ``[B, T, vocab]``, where ``logits[:, t]`` predicts what follows token t, and the state after the
-            last token. Waking with a, then with b, equals waking with a and b joined.
+            last token, of the last pass. Without loops waking with a, then with b, equals waking with a and b joined.
         """
+        _whole_number("loops", loops, at_least=0)
         self._check(tokens, state)
         before = Memories(state.fast, state.cache, state.tails)
-        h, memories = self.read(self.embed(tokens), before, self._phase(state))
+        embedded = h = self.embed(tokens)
+        for loop in range(loops + 1):
+            if loop and self.config.reinject:
+                h = self.between(h) + embedded
+            h, memories = self.read(h, before, self._phase(state))
         if self.config.eviction == "sliding":
             memories = memories._replace(cache=self._newest(memories.cache))
         awake = SleepState(*memories, position=state.position + tokens.shape[1], batch_size=state.batch_size)
         return self.head(self.norm(h)), awake
 
     def forward(
-        self, tokens: Tensor, *, context: int = 0, labels: Tensor | None = None, passes: int = 1
+        self, tokens: Tensor, *, context: int = 0, labels: Tensor | None = None, passes: int = 1, loops: int = 0
     ) -> Output:
         """Sleep on the first `context` tokens in windows, then wake on the rest.
 
@@ -164,6 +174,7 @@ class SleepLM(nn.Module):
             labels: ``[B, T]``, not shifted: ``labels[:, t]`` is the target of the logits at t; -100 asks nothing, and
                 neither does a label in the context, which has no logits.
             passes: N for every window.
+            loops: R of `wake`.
 
         Returns:
             `Output` with the mean cross-entropy over the asked positions (None without labels), the logits
@@ -180,7 +191,7 @@ class SleepLM(nn.Module):
         for first in range(0, context, self.config.window):
             last = min(first + self.config.window, context)
             state = self.sleep(tokens[:, first:last], state, passes)
-        logits, state = self.wake(tokens[:, context:], state)
+        logits, state = self.wake(tokens[:, context:], state, loops)
         loss = None
         if labels is not None:
             asked = labels[:, context:]

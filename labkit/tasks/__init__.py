@@ -12,8 +12,9 @@ from .mqar import MQAR
 from .needle import Needle
 from .rule110 import Rule110
 from .text import Text
+from .thinking import DepoThinking, Rule110Thinking, Thinking
 
-KINDS: dict[str, type[Task]] = {kind.name: kind for kind in (Depo, Rule110, MQAR, Needle, Text)}
+KINDS: dict[str, type[Task]] = {kind.name: kind for kind in (Depo, DepoThinking, Rule110, Rule110Thinking, MQAR, Needle, Text)}
 """The kinds that ``make`` and a recipe's [task] table know."""
 
 
@@ -39,4 +40,7 @@ def _nearest(word: object, known: list[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}."
 
 
-__all__ = ["IGNORE", "KINDS", "MQAR", "Batch", "Depo", "Exam", "Needle", "Rule110", "Task", "Text", "make"]
+__all__ = [
+    "IGNORE", "KINDS", "MQAR", "Batch", "Depo", "DepoThinking", "Exam", "Needle", "Rule110", "Rule110Thinking", "Task",
+    "Text", "Thinking", "make",
+]  # fmt: skip

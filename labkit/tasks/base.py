@@ -102,6 +102,7 @@ class Batch:
         depth: [B, T] int64, hops or steps of an asked position, else 0.
         context: how many tokens in front are context.
         window: how many tokens at most are read before a sleep.
+        loops: how many times more the questions are read before they are answered.
     """
 
     tokens: Tensor
@@ -109,6 +110,7 @@ class Batch:
     depth: Tensor
     context: int
     window: int
+    loops: int = 0
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
@@ -139,10 +141,15 @@ class Exam:
 
     def to(self, device: torch.device | str) -> Exam:
         """The same exam on another device."""
-        moved = {
-            name: getattr(self, name).to(device) for name in ("context", "questions", "answers", "depth")
-        }
-        return dataclasses.replace(self, **moved)
+        return self._each(lambda t: t.to(device))
+
+    def rows(self, start: int, stop: int) -> Exam:
+        """The contexts from `start` up to `stop`, with their questions."""
+        return self._each(lambda t: t[start:stop])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Exam:
+        tensors = ("context", "questions", "answers", "depth")
+        return dataclasses.replace(self, **{name: change(getattr(self, name)) for name in tensors})
 
     def pick(self, index: Tensor) -> Exam:
         """The same contexts asked only some of their questions, index [n, q] int64 into Q, row by row."""
@@ -175,9 +182,11 @@ class Task(ABC):
         window: how many tokens at most are read before a sleep.
         context: length of a full context in tokens.
         queries: questions per training sequence.
+        thoughts: the most steps of thought a question may be given; 0 where none can.
     """
 
     name: ClassVar[str]
+    thoughts = 0
 
     def __init__(
         self, *, params: dict[str, Any], vocab: int, max_depth: int, window: int, context: int, queries: int
@@ -327,19 +336,7 @@ class Task(ABC):
         A question that came twice in a sequence could be answered by looking back at the first answer instead
         of into memory, so questions are drawn without replacement.
         """
-        everything = self._questions(context).at(range(1, depth + 1))
-        count = everything.answers.shape[1]
-        shares = torch.full((depth,), (1 - extra) / depth)
-        shares[-1] += extra
-        group = everything.depth[0] - 1
-        weights = (shares / torch.bincount(group, minlength=depth))[group]
-        rounds, left = [], self.queries
-        while left:
-            take = min(left, count)
-            rows = weights.expand(context.shape[0], -1)
-            rounds.append(torch.multinomial(rows, take, replacement=False, generator=generator))
-            left -= take
-        asked = everything.pick(torch.cat(rounds, dim=1))
+        asked = self._drawn(context, depth, extra, generator, self.queries)
         tail = torch.cat([asked.questions, asked.answers.unsqueeze(-1)], dim=-1)  # [B, queries, Tq + 1]
         tokens = torch.cat([context, tail.flatten(1)], dim=1)
         labels, depths = torch.full_like(tokens, IGNORE), torch.zeros_like(tokens)
@@ -348,3 +345,19 @@ class Task(ABC):
         labels[:, at] = asked.answers
         depths[:, at] = asked.depth
         return Batch(tokens, labels, depths, context=context.shape[1], window=self.window)
+
+    def _drawn(self, context: Tensor, depth: int, extra: float, generator: torch.Generator, queries: int) -> Exam:
+        """So many of the questions down to `depth` for every context, none twice while others are left."""
+        everything = self._questions(context).at(range(1, depth + 1))
+        count = everything.answers.shape[1]
+        shares = torch.full((depth,), (1 - extra) / depth)
+        shares[-1] += extra
+        group = everything.depth[0] - 1
+        weights = (shares / torch.bincount(group, minlength=depth))[group]
+        rounds, left = [], queries
+        while left:
+            take = min(left, count)
+            rows = weights.expand(context.shape[0], -1)
+            rounds.append(torch.multinomial(rows, take, replacement=False, generator=generator))
+            left -= take
+        return everything.pick(torch.cat(rounds, dim=1))

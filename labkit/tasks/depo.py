@@ -32,7 +32,7 @@ class Truth:
     answers: Tensor
 
 
-def _successors(context: Tensor, nodes: int) -> Tensor:
+def successors(context: Tensor, nodes: int) -> Tensor:
     """The node that each node points to, [n, nodes], of contexts [n, 2m]; 0 for nodes that are not there."""
     table = torch.zeros(context.shape[0], nodes, dtype=torch.int64, device=context.device)
     return table.scatter(1, context[:, 0::2], context[:, 1::2])
@@ -224,7 +224,7 @@ class Depo(Task):
 
     def held_out(self, context: Tensor) -> Tensor:
         """Which contexts [n, 2 * nodes] are of cycles that exams draw from and training never shows: bool [n]."""
-        successor = _successors(context, self.nodes).numpy().astype(np.uint64)
+        successor = successors(context, self.nodes).numpy().astype(np.uint64)
         digits = np.arange(self.nodes, dtype=np.uint64) * np.uint64(4)  # a node takes four bits: at most 12 there are
         return kept_back((successor << digits).sum(axis=1, dtype=np.uint64), self.nodes)
 
@@ -239,7 +239,7 @@ class Depo(Task):
     def _questions(self, context: Tensor) -> Exam:
         """Every start (ascending) for 1 hop, then for 2 hops, and so on."""
         n, size = context.shape[0], context.shape[1] // 2
-        successor = _successors(context, self.nodes)
+        successor = successors(context, self.nodes)
         start = context[:, 0::2].sort(dim=1).values
         reached = [successor.gather(1, start)]
         for _ in range(self.hops - 1):

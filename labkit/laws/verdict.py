@@ -1,0 +1,159 @@
+"""Do sleep and thought compound? The definitions of data/LOG.md (2026-11-26), applied to the rows of a sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from labkit.intervals import Interval, mean_of_seeds
+from labkit.laws.reach import depths_of, reach_table
+
+__all__ = ["ADDS", "Verdict", "contest", "corner_values", "difference_of_differences", "judge", "snowball"]
+
+ADDS = 0.5
+"""Hops on either side of zero within which the whole interval of D must lie for "adds"."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the numbers of one arm carry.
+
+    Attributes:
+        word: "compounds", "adds", "substitutes", "undecided", or "dead" where an axis alone moves nothing.
+        alive: for "sleep" and "thought", what the axis alone moves r by.
+        interaction: D, the difference of differences of r; None with a dead axis.
+        mix: the lead of the best mix over the best pure axis at equal operations, for each number of questions a
+            sleep; None with a dead axis or without budgets.
+        censored: share of seeds whose best cell is censored.
+        corners: r at (1, 0), (1, R_max), (N_max, 0), (N_max, R_max).
+    """
+
+    word: str
+    alive: dict[str, Interval]
+    interaction: Interval | None
+    mix: dict[int, Interval] | None
+    censored: float
+    corners: dict[tuple[int, int], Interval]
+
+    @property
+    def sentence(self) -> str:
+        """The verdict with the numbers that carry it."""
+        moved = ", ".join(f"{axis} alone moves reach by {_told(i)}" for axis, i in self.alive.items())
+        if self.interaction is None:
+            dead = [axis for axis, i in self.alive.items() if not _apart(i)]
+            return f"No interaction is told, since {' and '.join(dead)} alone moves nothing surely: {moved}."
+        assert self.mix is not None
+        contest = "; ".join(f"{q} a sleep {_told(i)}" for q, i in self.mix.items()) or "no mix has a rival"
+        return (
+            f"{self.word.capitalize()}: the difference of differences is {_told(self.interaction)} ({moved}), and at "
+            f"equal operations the best mix leads the best pure axis by, in hops at so many questions, {contest}."
+        )
+
+
+def judge(rows: pd.DataFrame, questions: Sequence[int] = (1, 4, 16)) -> Verdict:
+    """The verdict on one arm from the rows of a sweep: one recipe, several seeds, N of 1 or more.
+
+    Args:
+        rows: with ``seed``, ``passes``, ``thought``, ``right_1`` ..., ``n``, ``flops_sleep``, ``flops_wake``.
+        questions: how many questions one sleep serves; the first decides.
+
+    Raises ValueError, in a sentence, where a seed lacks a cell or there are fewer than two seeds.
+    """
+    rows = reach_table(rows[rows["passes"] >= 1])
+    values = corner_values(rows)
+    low, high = values.columns[0], values.columns[-1]
+    one_n, one_r = (low[0], high[1]), (high[0], low[1])
+    corners = {key: mean_of_seeds(values[key]) for key in (low, one_n, one_r, high)}
+    alive = {"sleep": mean_of_seeds(values[one_r] - values[low]), "thought": mean_of_seeds(values[one_n] - values[low])}
+    best = rows[(rows["passes"] == high[0]) & (rows["thought"] == high[1])]
+    censored = float(best["censored"].mean())
+    if not all(map(_apart, alive.values())):
+        return Verdict("dead", alive, None, None, censored, corners)
+    found = difference_of_differences(values)
+    mix = {q: lead for q in questions if (lead := contest(rows, q)) is not None}
+    won = bool(mix) and next(iter(mix.values())).low > 0
+    if found.low > 0 and won:
+        word = "compounds"
+    elif found.high < 0:
+        word = "substitutes"
+    elif -ADDS <= found.low and found.high <= ADDS:
+        word = "adds"
+    else:
+        word = "undecided"
+    return Verdict(word, alive, found, mix, censored, corners)
+
+
+def corner_values(rows: pd.DataFrame) -> pd.DataFrame:
+    """``reach`` with a row for each seed and a column for each cell (N, R); refuses a table with holes."""
+    square = rows.pivot_table(index="seed", columns=["passes", "thought"], values="reach", aggfunc="mean")
+    if square.isna().any(axis=None) or len(square.columns) < 4:
+        raise ValueError("Every seed needs a row for every cell, and at least two N and two R; finish the sweep first.")
+    return square.sort_index(axis=1)
+
+
+def difference_of_differences(values: pd.DataFrame) -> Interval:
+    """D of `corner_values`: what both axes give together beyond what each gives alone, in hops."""
+    (n1, r1), (n2, r2) = values.columns[0], values.columns[-1]
+    return mean_of_seeds(values[n2, r2] - values[n2, r1] - values[n1, r2] + values[n1, r1])
+
+
+def contest(rows: pd.DataFrame, questions: int = 1) -> Interval | None:
+    """How much deeper the best mix of sleep and thought reaches than the best pure axis, at equal operations.
+
+    For every budget that some mix costs, the best mix and the best pure cell within it are chosen by all seeds but one
+    and compared on that one. None where no budget affords both.
+    """
+    values = corner_values(rows)
+    # what a cell costs depends on shapes alone, so it is the same for every seed of a recipe
+    costs = rows.groupby(["passes", "thought"])[["flops_sleep", "flops_wake"]].mean()
+    cost = costs["flops_sleep"] / questions + costs["flops_wake"]
+    least_n, least_r = values.columns[0]
+    mixed = [cell for cell in values.columns if cell[0] > least_n and cell[1] > least_r]
+    pure = [cell for cell in values.columns if cell not in mixed]
+    leads = []
+    for seed in values.index:
+        others, own = values.drop(index=seed).mean(), values.loc[seed]
+        differences = []
+        for budget in sorted(cost[mixed]):
+            within = [[cell for cell in kind if cost[cell] <= budget] for kind in (mixed, pure)]
+            if all(within):
+                mix, alone = (max(kind, key=lambda cell: others[cell]) for kind in within)
+                differences.append(own[mix] - own[alone])
+        if not differences:
+            return None
+        leads.append(float(np.mean(differences)))
+    return mean_of_seeds(leads)
+
+
+def snowball(rows: pd.DataFrame, leaps: dict[tuple[int, int], list[int]]) -> pd.DataFrame:
+    """For every seed, N, R and depth the share right, and the product of the leaps' shares at R = 0.
+
+    Args:
+        rows: of a sweep, R = 0 among them.
+        leaps: for (depth, R) the lengths of the leaps of a chain; a leap of 0 stays where it is, which is depth 1's.
+
+    Returns columns seed, passes, thought, depth, share, null.
+    """
+    depths, found = depths_of(rows), []
+    for (seed, passes), part in rows.groupby(["seed", "passes"]):
+        plain = part[part["thought"] == 0].iloc[0]
+        single = {d: plain[f"right_{d}"] / plain["n"] for d in depths}
+        for _, row in part[part["thought"] > 0].iterrows():
+            for depth in depths:
+                null = float(np.prod([single[max(1, leap)] for leap in leaps[depth, int(row["thought"])]]))
+                share = row[f"right_{depth}"] / row["n"]
+                cell = {"seed": seed, "passes": passes, "thought": row["thought"], "depth": depth}
+                found.append({**cell, "share": share, "null": null})
+    return pd.DataFrame(found)
+
+
+def _apart(interval: Interval) -> bool:
+    """Whether zero lies outside."""
+    return interval.low > 0 or interval.high < 0
+
+
+def _told(interval: Interval) -> str:
+    return f"{interval.value:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}]"
