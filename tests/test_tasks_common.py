@@ -14,15 +14,32 @@ import numpy as np
 import pytest
 import torch
 
-from labkit.tasks import IGNORE, KINDS, MQAR, Batch, Depo, Exam, Needle, Rule110, Task, Text, make
+from labkit.tasks import (
+    IGNORE,
+    KINDS,
+    MQAR,
+    Batch,
+    Depo,
+    DepoThinking,
+    Exam,
+    Needle,
+    Rule110,
+    Rule110Thinking,
+    Task,
+    Text,
+    make,
+)
 from labkit.tasks.base import DEEPEST_EXTRA
 
 TASKS = [
     Depo(),
     Depo(nodes=8, hops=3, queries=5, window=4),
     Depo(nodes=9, hops=4, queries=50),
+    DepoThinking(nodes=8, hops=4, trace="loops"),
+    DepoThinking(nodes=8, hops=3, queries=5, window=4, ended=False),
     Rule110(width=7, steps=3),
     Rule110(width=6, steps=2, strings=3, queries=10),
+    Rule110Thinking(width=6, steps=3, strings=2, queries=10, thoughts=1),
     MQAR(),
     MQAR(pairs=6, keys=9, values=7, queries=4, window=4),
     Needle(length=40, needles=3, variant="word", window=20),
@@ -238,7 +255,7 @@ def test_make_makes_what_the_parameters_say(kind: str) -> None:
     [
         ("dep", {}, "There is no task 'dep'; did you mean 'depo'?"),
         ("rule_110", {}, "did you mean 'rule110'?"),
-        ("xyz", {}, "known are depo, rule110, mqar"),
+        ("xyz", {}, "known are depo, depo-thinking, rule110, rule110-thinking, mqar"),
         ("depo", {"node": 4}, "The task depo has no parameter 'node'; did you mean 'nodes'?"),
         ("mqar", {"zzz": 4}, "known are pairs, keys, values, queries, window"),
     ],

@@ -130,7 +130,7 @@ def checked(rows: pd.DataFrame, law: str) -> Law:
 
 
 def _arc(share: Floats) -> Floats:
-    """Shares to angles, 0 to pi: the binomial spread of one instance is 1 everywhere; beyond 0 and 1 it goes straight on."""
+    """Shares to angles, 0 to pi: one instance spreads by 1 wherever the share lies. Goes straight on beyond 0 and 1."""
     inside = np.clip(share, 0.0, 1.0)
     return 2 * np.arcsin(np.sqrt(inside)) + 2 * (share - inside)
 

@@ -14,7 +14,8 @@ from .rule110 import Rule110
 from .text import Text
 from .thinking import DepoThinking, Rule110Thinking, Thinking
 
-KINDS: dict[str, type[Task]] = {kind.name: kind for kind in (Depo, DepoThinking, Rule110, Rule110Thinking, MQAR, Needle, Text)}
+_ALL = (Depo, DepoThinking, Rule110, Rule110Thinking, MQAR, Needle, Text)
+KINDS: dict[str, type[Task]] = {kind.name: kind for kind in _ALL}
 """The kinds that ``make`` and a recipe's [task] table know."""
 
 

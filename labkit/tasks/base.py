@@ -41,14 +41,15 @@ def whole(name: str, value: object, low: int, high: int | None = None) -> int:
     return value
 
 
-def whole_windows(window: int | None, context: int, piece: str) -> int:
-    """The window asked for, or ``context`` for None; refused if it would cut a two-token piece."""
+def whole_windows(window: int | None, context: int, piece: str, size: int = 2) -> int:
+    """The window asked for, or ``context`` for None; refused if it would cut a piece of `size` tokens."""
     if window is None:
         return context
-    whole("window", window, 2, context)
-    if window % 2 or context % window:
+    whole("window", window, size, context)
+    if window % size or context % window:
+        fits = "even" if size == 2 else f"a multiple of {size}"
         raise ValueError(
-            f"window is {window}; it should be even, so that no {piece} is cut, and divide the "
+            f"window is {window}; it should be {fits}, so that no {piece} is cut, and divide the "
             f"{context} tokens of a context."
         )
     return window

@@ -145,6 +145,11 @@ class Depo(Task):
     def decode(self, context: Tensor) -> str:
         """The text of a context [2m]: what ``encode`` turns back into it."""
         self._check_context(context)
+        return self.decode_edges(context)
+
+    @staticmethod
+    def decode_edges(context: Tensor) -> str:
+        """One edge ``a>b`` a line, whatever graph they make."""
         return "\n".join(f"{a}>{b}" for a, b in context.view(-1, 2).tolist())
 
     def encode_question(self, hops: int, start: int | str) -> Tensor:

@@ -1,0 +1,301 @@
+"""Sweeps: every cell of a grid measured once, a row each; what a stop interrupts goes on where it was.
+
+A grid is a TOML file in `data/sweeps/`:
+
+    description = "Even waypoints at the smallest size"
+
+    [[grid]]                        # one or several
+    recipes = ["think-even-d32"]    # trained first, where there is no checkpoint yet
+    seeds = [0, 1, 2]               # left out: those of the recipe
+    passes = [1, 2, 3, 4]           # N
+    thought = [0, 1, 2, 3]          # R; more than the task has is refused
+    n = 1000                        # unseen instances for each seed
+
+The rows lie in `data/results/sweep-<name>.csv`, and are written one by one as they come.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import tomllib
+from collections.abc import Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from tqdm import tqdm
+
+from labkit.checkpoints import list_checkpoints, load, read_card, task_of
+from labkit.costs import sleep_cost, thought_cost
+from labkit.files import data_dir, nearest
+from labkit.laws.reach import depths_of, reach_table
+from labkit.machine import processor, versions
+from labkit.reasoning import reason
+from labkit.recipes import load_recipe
+from labkit.results import read_rows, write_table
+from labkit.tasks import Thinking
+from labkit.train import train
+
+__all__ = ["CELL", "Grid", "Part", "list_grids", "load_grid", "measure", "report", "sweep"]
+
+STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
+CELL = ("checkpoint", "seed", "weights", "passes", "thought", "exam", "n")
+"""The columns that make a row the row of one cell. Other weights under the same name are another cell."""
+
+EXAM = 5_000
+"""Sweeps put exam EXAM + seed, so that their instances are none of those that `labkit evaluate` reports."""
+
+Whole = Annotated[int, Field(ge=0)]
+Some = Annotated[list[Whole], Field(min_length=1)]
+
+
+class Part(BaseModel):
+    """One table [[grid]]: every recipe with every seed, N and R."""
+
+    model_config = STRICT
+
+    recipes: Annotated[list[str], Field(min_length=1)]
+    seeds: Some | None = None
+    passes: Some
+    thought: Some = [0]
+    n: Annotated[int, Field(ge=1)] = 1000
+
+
+class Grid(BaseModel):
+    """A grid file, read by `load_grid`."""
+
+    model_config = STRICT
+
+    name: str
+    description: Annotated[str, Field(min_length=1)]
+    grid: Annotated[list[Part], Field(min_length=1)]
+
+    def models(self) -> list[tuple[str, int]]:
+        """Every recipe and seed that has cells, each once, in the order of the file."""
+        found = [(r, s) for part in self.grid for r in part.recipes for s in _seeds(part, r)]
+        return list(dict.fromkeys(found))
+
+    def cells(self, recipe: str, seed: int) -> list[dict[str, Any]]:
+        """The cells of one model, as keyword arguments of `measure`."""
+        found = []
+        for part in self.grid:
+            if recipe in part.recipes and seed in _seeds(part, recipe):
+                knobs = itertools.product(part.passes, part.thought)
+                found += [{"passes": p, "thought": t, "n": part.n} for p, t in knobs]
+        return found
+
+
+def _seeds(part: Part, recipe: str) -> list[int]:
+    return part.seeds if part.seeds is not None else load_recipe(recipe).seeds
+
+
+def list_grids() -> list[str]:
+    """Names of the grids in `data/sweeps/`, in alphabetical order."""
+    return sorted(path.stem for path in (data_dir() / "sweeps").glob("*.toml"))
+
+
+def load_grid(name_or_path: str | Path) -> Grid:
+    """Read a grid of `data/sweeps/` by its name, or any other by its path (ending in `.toml`).
+
+    Raises FileNotFoundError when there is none, ValueError, in sentences, when it cannot be used: an unknown key, an
+    unknown recipe, or more thought than a recipe's task has.
+    """
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        path = data_dir() / "sweeps" / f"{name_or_path}.toml"
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no grid file {path}.{nearest(path.stem, list_grids())}")
+    try:
+        grid = Grid(name=path.stem, **tomllib.loads(path.read_text(encoding="utf-8")))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as mistake:
+        raise ValueError(f"The grid {path} is not valid TOML: {mistake}.") from None
+    except (ValidationError, TypeError) as mistakes:
+        told = mistakes.errors(include_url=False) if isinstance(mistakes, ValidationError) else [{"msg": mistakes}]
+        said = [f"{'.'.join(map(str, m.get('loc', ())))}: {m['msg']}." for m in told]
+        raise ValueError(f"The grid {path} cannot be used. {' '.join(said)}") from None
+    for part in grid.grid:
+        for recipe in part.recipes:
+            most = load_recipe(recipe).make_task().thoughts
+            if max(part.thought) > most:
+                raise ValueError(
+                    f"The grid {path} cannot be used. thought goes to {max(part.thought)}, but a question of "
+                    f"{recipe} has at most {most} steps of thought."
+                )
+    return grid
+
+
+def sweep(
+    grid: Grid,
+    path: str | Path | None = None,
+    *,
+    folder: str | Path | None = None,
+    workers: int = 2,
+    scheduler: str | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Train what is not trained yet, measure every cell that has no row, and return the rows of the grid.
+
+    Args:
+        path: table of rows; None takes ``data/results/sweep-<name>.csv``.
+        folder: of checkpoints; None takes ``data/checkpoints``.
+        workers: processes on this machine, one thread each.
+        scheduler: address of a Dask scheduler, such as "tcp://127.0.0.1:8786", whose workers are used instead. They
+            must see the same folders. Needs the extra `dask`.
+        progress: show a bar of cells, with the time left.
+
+    Raises:
+        ImportError: a scheduler is named, and Dask is not installed.
+        RuntimeError: a worker on this machine was killed; the rows so far are kept.
+    """
+    path = Path(path) if path is not None else data_dir() / "results" / f"sweep-{grid.name}.csv"
+    folder = Path(folder).resolve() if folder is not None else data_dir() / "checkpoints"
+    rows = read_rows(path, "sweep", set(CELL)) if path.is_file() else None
+    have: set[tuple[str, ...]] = set() if rows is None else set(_keys(rows))
+    wanted = set()
+    total = sum(len(grid.cells(*model)) for model in grid.models())
+    try:
+        with _pool(workers, scheduler) as (pool, slots), tqdm(
+            total=total, desc=grid.name, unit="cell", disable=not progress
+        ) as bar:
+            for key, row in _measured(pool, slots, grid, folder, have):
+                wanted.add(key)
+                if row is not None:
+                    new = pd.DataFrame([row]).astype({"seed": str})
+                    rows = new if rows is None else pd.concat([rows, new], ignore_index=True)
+                    rows = rows.sort_values(list(CELL), kind="stable", ignore_index=True)
+                    write_table(path, rows)
+                bar.update(1)
+    except BrokenProcessPool:
+        raise RuntimeError(
+            f"A worker was killed. The rows so far are in {path}; the same command measures the rest."
+        ) from None
+    assert rows is not None  # a grid has cells
+    return rows[[key in wanted for key in _keys(rows)]].reset_index(drop=True)
+
+
+def measure(recipe: str, seed: int, folder: Path, *, passes: int, thought: int, n: int) -> dict[str, Any]:
+    """The row of one cell: configuration, share right by depth, steps, operations, bytes, seconds, versions."""
+    model, card = load(recipe, seed, folder)
+    task = task_of(card)
+    if not isinstance(task, Thinking):
+        raise ValueError(f"A sweep measures models that were trained on tasks with thought, and {recipe} was not.")
+    found = reason(model, task, passes, thought, n, EXAM + seed)
+    asks = len(task.questions(task.exam(1, torch.Generator().manual_seed(0)).context[0]).questions[0, 0])
+    sleeping = sleep_cost(model.config, task.context, passes)
+    waking = thought_cost(model.config, task.trace, asks, thought, task.piece)
+    return {
+        "checkpoint": recipe,
+        "seed": seed,
+        "weights": card["sha256"][:12],
+        "passes": passes,
+        "thought": thought,
+        "exam": EXAM + seed,
+        "n": n,
+        "trace": task.trace,
+        "params": card["parameters"],
+        **{f"right_{depth}": right for depth, right in found.by_depth().items()},
+        **{f"taught_{depth}": right for depth, right in found.by_depth(found.taught.min(axis=-1)).items()},
+        "flops_sleep": found.flops_sleep,
+        "flops_wake": found.flops_wake,
+        "bytes_sleep": sleeping.bytes,
+        "bytes_wake": waking.bytes,
+        "seconds_sleep": round(found.seconds_sleep, 7),
+        "seconds_wake": round(found.seconds_wake, 7),
+        "train_flops": card["train_flops"],
+        "train_seconds": card["train_seconds"],
+        "processor": processor(torch.device("cpu")),
+        **versions(),
+    }
+
+
+def _measured(
+    pool: Executor, slots: int, grid: Grid, folder: Path, have: set[tuple[str, ...]]
+) -> Iterator[tuple[tuple[str, ...], dict[str, Any] | None]]:
+    """Every cell as it is done: its key, and its row unless that was there before.
+
+    Cells go before trainings, of which no more than `slots` wait in the pool at a time, so that rows come early.
+    """
+    trained = set(list_checkpoints(folder)) if folder.is_dir() else set()
+    untrained = [model for model in grid.models() if model not in trained]
+    cells: set[Future[dict[str, Any]]] = set()
+    training: dict[Future[object], tuple[str, int]] = {}
+    ready = [model for model in grid.models() if model in trained]
+    while ready or untrained or cells or training:
+        for recipe, seed in ready:
+            weights = read_card(recipe, seed, folder)["sha256"][:12]
+            for cell in grid.cells(recipe, seed):
+                named = {"checkpoint": recipe, "seed": seed, "weights": weights, "exam": EXAM + seed, **cell}
+                if _key(named) in have:
+                    yield _key(named), None
+                else:
+                    cells.add(pool.submit(measure, recipe, seed, folder, **cell))
+        while untrained and len(training) < slots:
+            model = untrained.pop(0)
+            training[pool.submit(_train, *model, folder)] = model
+        if not cells and not training:
+            return
+        done = wait([*cells, *training], return_when=FIRST_COMPLETED).done
+        for future in done & cells:
+            row = future.result()
+            yield _key(row), row
+        cells -= done
+        ready = [training.pop(future) for future in [*training] if future in done and future.result() is None]
+
+
+def _train(recipe: str, seed: int, folder: Path) -> None:
+    train(load_recipe(recipe), seed, folder, progress=False)
+
+
+def _key(cell: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(str(cell[name]) for name in CELL)
+
+
+def _keys(rows: pd.DataFrame) -> list[tuple[str, ...]]:
+    return [_key(row) for row in rows[list(CELL)].to_dict("records")]
+
+
+@contextlib.contextmanager
+def _pool(workers: int, scheduler: str | None) -> Iterator[tuple[Executor, int]]:
+    """Where jobs run, and how many at a time."""
+    if scheduler is None:
+        if workers < 1:
+            raise ValueError(f"workers must be at least 1, but it is {workers}.")
+        # spawned: a forked child would share the threads that torch has started
+        with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_one_thread) as pool:
+            yield pool, workers
+        return
+    try:
+        from distributed import Client
+    except ImportError:
+        raise ImportError("A --scheduler needs Dask: `.venv/bin/pip install -e '.[dask]'`.") from None
+    with Client(scheduler, set_as_default=False) as client:
+        client.run(_one_thread)
+        slots = sum(client.ncores().values())
+        with client.get_executor(pure=False, retries=3) as pool:
+            yield pool, slots
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def report(rows: pd.DataFrame) -> str:
+    """Mean reach over seeds, a square of N and R for each model, and what it cost."""
+    table, told = reach_table(rows), []
+    for name, part in table.groupby("checkpoint", sort=False):
+        square = part.pivot_table(index="passes", columns="thought", values="reach")
+        square.columns = [f"R={r}" for r in square.columns]
+        square.index = [f"N={n}" for n in square.index]
+        seeds, censored = part["seed"].nunique(), part["censored"].mean()
+        told.append(
+            f"{name}: reach in {len(depths_of(part))} depths asked, mean of {seeds} seeds, {censored:.0%} censored\n"
+            f"{square.round(2).to_string()}"
+        )
+    models = rows.drop_duplicates(["checkpoint", "seed"])
+    return "\n\n".join(told) + f"\n\nTraining took {models['train_seconds'].sum() / 3600:.2f} core-hours in all."
