@@ -1,0 +1,79 @@
+"""Costs worked out from settings equal those that PyTorch's counter finds in the real calls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from labkit.budget import question_flops, sleep_flops
+from labkit.costs import Cost, answer_cost, read_cost, sleep_cost, thought_cost
+from labkit.models import SleepConfig, SleepLM
+from labkit.reasoning import reason
+from labkit.tasks import DepoThinking, Rule110Thinking, Thinking
+
+MODELS: dict[str, dict[str, Any]] = {
+    "hybrid": {},
+    "narrow values": {"dim": 32, "key_dim": 32, "value_dim": 16, "conv": 4, "attention_conv": 3},
+    "gates that see": {"conv_gates": True, "repeat": 1, "heads": 4},
+    "transformer": {"eviction": "keep", "pattern": ("attention",)},
+    "sliding": {"eviction": "sliding"},
+    "keeps its cache": {"eviction": "keep"},
+}
+
+
+@pytest.mark.parametrize("settings", MODELS.values(), ids=MODELS)
+@pytest.mark.parametrize(("window", "context"), [(32, 32), (40, 40), (8, 32), (20, 50), (1, 3)])
+def test_sleep_costs_what_is_counted(settings: dict[str, Any], window: int, context: int) -> None:
+    config = SleepConfig(vocab=30, window=window, **settings)
+    model = SleepLM(config)
+    tokens = torch.randint(0, 30, (context,), generator=torch.Generator().manual_seed(0))
+    for passes in (0, 1, 3):
+        assert sleep_flops(model, tokens, passes) == sleep_cost(config, context, passes).flops
+
+
+@pytest.mark.parametrize("settings", MODELS.values(), ids=MODELS)
+def test_waking_costs_what_is_counted(settings: dict[str, Any]) -> None:
+    config = SleepConfig(vocab=30, window=32, **settings)
+    model, question = SleepLM(config), torch.zeros(1, 5, dtype=torch.int64)
+    state = model.init_state(1)
+    assert question_flops(model, question, state) == read_cost(config, 5, answered=True).flops
+    with torch.inference_mode():
+        _, later = model.wake(question, state)
+    assert question_flops(model, question[:, :1], later) == read_cost(config, 1, 5, answered=True).flops
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        *[DepoThinking(nodes=8, hops=4, queries=4, trace=trace) for trace in ("even", "single", "filler", "loops")],
+        Rule110Thinking(width=6, steps=4, queries=8),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("thought", [0, 2])
+def test_thinking_costs_what_is_counted(task: Thinking, thought: int) -> None:
+    config = SleepConfig(vocab=task.vocab, window=task.window, dim=32)
+    found = reason(SleepLM(config), task, 2, thought, n=3)
+    asks = task.exam(1, torch.Generator().manual_seed(0)).questions.shape[-1]
+    assert found.flops_sleep == sleep_cost(config, task.context, 2).flops
+    assert found.flops_wake == thought_cost(config, task.trace, asks, thought, task.piece).flops
+
+
+def test_every_weight_of_a_reading_is_moved_once() -> None:
+    config = SleepConfig(vocab=30, window=32, attention_conv=3, conv_gates=True)
+    model = SleepLM(config)
+    weights = sum(p.numel() for name, p in model.named_parameters() if not name.startswith(("embed", "between")))
+    rows, state = 7 * config.dim, 2 * config.state_size
+    cache = 2 * (2 * 7 * config.dim + 2 * 7 * config.dim)  # two layers: keys and values read, and written
+    assert read_cost(config, 7, answered=True).bytes == 4 * (weights + rows + state + cache)
+
+
+def test_a_sleep_is_shared_by_its_questions_and_waking_has_its_price() -> None:
+    assert answer_cost(Cost(100), Cost(7), questions=4, price=10) == 95
+
+
+def test_neural_memories_are_counted_and_not_worked_out() -> None:
+    with pytest.raises(ValueError, match="'lmm' blocks is counted by labkit.budget"):
+        sleep_cost(SleepConfig(vocab=30, window=32, pattern=("lmm",)), 32, 1)
