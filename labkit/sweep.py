@@ -42,7 +42,7 @@ from labkit.results import read_rows, write_table
 from labkit.tasks import Thinking
 from labkit.train import train
 
-__all__ = ["CELL", "Grid", "Part", "list_grids", "load_grid", "measure", "report", "sweep"]
+__all__ = ["CELL", "Grid", "Part", "list_grids", "load_grid", "measure", "path_of", "read", "report", "sweep"]
 
 STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
 CELL = ("checkpoint", "seed", "weights", "passes", "thought", "exam", "n")
@@ -153,7 +153,7 @@ def sweep(
         ImportError: a scheduler is named, and Dask is not installed.
         RuntimeError: a worker on this machine was killed; the rows so far are kept.
     """
-    path = Path(path) if path is not None else data_dir() / "results" / f"sweep-{grid.name}.csv"
+    path = Path(path) if path is not None else path_of(grid.name)
     folder = Path(folder).resolve() if folder is not None else data_dir() / "checkpoints"
     rows = read_rows(path, "sweep", set(CELL)) if path.is_file() else None
     have: set[tuple[str, ...]] = set() if rows is None else set(_keys(rows))
@@ -177,6 +177,16 @@ def sweep(
         ) from None
     assert rows is not None  # a grid has cells
     return rows[[key in wanted for key in _keys(rows)]].reset_index(drop=True)
+
+
+def path_of(name: str) -> Path:
+    """Where the rows of a grid in `data/sweeps/` lie."""
+    return data_dir() / "results" / f"sweep-{name}.csv"
+
+
+def read(name: str) -> pd.DataFrame:
+    """The stored rows of a grid; FileNotFoundError or ValueError as `labkit.results.read_rows`."""
+    return read_rows(path_of(name), f"sweep {name}", {*CELL, "flops_sleep", "flops_wake"})
 
 
 def measure(recipe: str, seed: int, folder: Path, *, passes: int, thought: int, n: int) -> dict[str, Any]:

@@ -75,5 +75,5 @@ def test_a_sleep_is_shared_by_its_questions_and_waking_has_its_price() -> None:
 
 
 def test_neural_memories_are_counted_and_not_worked_out() -> None:
-    with pytest.raises(ValueError, match="'lmm' blocks is counted by labkit.budget"):
+    with pytest.raises(ValueError, match=r"'lmm' blocks is counted by labkit\.budget"):
         sleep_cost(SleepConfig(vocab=30, window=32, pattern=("lmm",)), 32, 1)

@@ -89,7 +89,8 @@ def test_without_thought_it_answers_as_evaluate_does() -> None:
 
     task = DepoThinking(nodes=6, hops=3, queries=4)
     model = model_for(task)
-    assert (reason(model, task, 2, 0, n=20, exam=5).right[..., 0] == evaluate(model, task, (2,), 20, 5).correct[0]).all()
+    asked = evaluate(model, task, (2,), 20, 5)
+    assert (reason(model, task, 2, 0, n=20, exam=5).right[..., 0] == asked.correct[0]).all()
 
 
 def test_loops_see_nothing_of_what_comes_after() -> None:

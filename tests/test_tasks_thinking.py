@@ -58,7 +58,10 @@ def test_what_is_written_in_a_lesson_is_true_of_its_graph(trace: str, thought: i
         assert set(labels[batch.context + count * per :]) <= {IGNORE}
 
 
-@pytest.mark.parametrize("task", [DepoThinking(nodes=8, hops=4), Rule110Thinking(width=6, steps=3, queries=7)], ids=repr)
+TWO = [DepoThinking(nodes=8, hops=4), Rule110Thinking(width=6, steps=3, queries=7)]
+
+
+@pytest.mark.parametrize("task", TWO, ids=repr)
 def test_sequences_are_equally_long_whatever_the_thought(task: DepoThinking | Rule110Thinking) -> None:
     shapes = {tuple(task.lesson(2, seeded(1), task.max_depth, r).tokens.shape) for r in range(task.thoughts + 1)}
     assert len(shapes) == 1

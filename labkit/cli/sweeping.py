@@ -1,4 +1,4 @@
-"""The commands that ask whether test-time compute compounds: sweep, laws."""
+"""The commands that ask whether test-time compute compounds: sweep, verdict, recover."""
 
 from __future__ import annotations
 
@@ -33,3 +33,54 @@ def sweep(
         loaded, path, folder=folder, workers=workers, scheduler=scheduler, progress=not quiet
     )  # fmt: skip
     typer.echo(f"{sweeps.report(rows)}\n\nStored in {path}.")
+
+
+@app.command()
+@in_sentences
+def verdict(
+    grid: Annotated[str, typer.Argument(help="A swept grid of elastic models.")] = "arms",
+    corners: Annotated[str, typer.Option(help="The swept grid of specialists.")] = "corners",
+    out: Annotated[Path | None, typer.Option(help="Table to write.", show_default="data/results/verdicts.csv")] = None,
+) -> None:
+    """Do sleep and thought compound? Told arm by arm from stored rows, by the definitions in data/LOG.md."""
+    from labkit import results
+    from labkit import sweep as sweeps
+    from labkit.files import data_dir
+    from labkit.laws.telling import verdicts
+
+    rows = sweeps.read(grid)
+    own = sweeps.read(corners) if sweeps.path_of(corners).is_file() else None
+    table = verdicts(rows, own)
+    for row in table.to_dict("records"):
+        typer.echo(f"{row['model']}: {row['sentence']}")
+        typer.echo(f"    Specialists: {row.get('specialists_sentence') or 'not measured.'} Both: {row['both']}.\n")
+    path = out or data_dir() / "results" / "verdicts.csv"
+    results.write_table(path, table)
+    typer.echo(f"Stored in {path}.")
+
+
+@app.command()
+@in_sentences
+def recover(
+    law: Annotated[list[str] | None, typer.Argument(help="Laws.", show_default="all")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Synthetic tables for each law.")] = 200,
+    out: Annotated[
+        Path | None, typer.Option(help="Table to write.", show_default="data/results/laws-recovery.csv")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """How often the intervals of fitted laws hold the truth, on tables made of each law with seed noise."""
+    import pandas as pd
+
+    from labkit import results
+    from labkit.files import data_dir
+    from labkit.laws.recovery import TRUTHS, coverage
+
+    if unknown := set(law or []) - set(TRUTHS):
+        raise ValueError(f"There is no law {min(unknown)!r}; there are {', '.join(TRUTHS)}.")
+    table = pd.concat([coverage(name, repeats, progress=not quiet) for name in law or TRUTHS], ignore_index=True)
+    typer.echo(table.to_string(index=False))
+    path = out or (data_dir() / "results" / "laws-recovery.csv" if not law and repeats == 200 else None)
+    if path is not None:
+        results.write_table(path, table)
+        typer.echo(f"Stored in {path}.")

@@ -2,5 +2,7 @@
 
 from labkit.laws.fitting import Fit, fit, jackknife
 from labkit.laws.forms import LAWS, Law
+from labkit.laws.reach import reach, reach_table
+from labkit.laws.verdict import Verdict, judge
 
-__all__ = ["LAWS", "Fit", "Law", "fit", "jackknife"]
+__all__ = ["LAWS", "Fit", "Law", "Verdict", "fit", "jackknife", "judge", "reach", "reach_table"]

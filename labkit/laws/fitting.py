@@ -26,7 +26,7 @@ ROBUST = 0.1
 A cell that did not train, or a first hop that came late, is such a residual.
 """
 
-STARTS = 24
+STARTS, TRIED = 200, 6  # first guesses drawn, and how many of the best are gone on with
 LOGS = (float(np.log(1e-6)), float(np.log(20.0)))
 """The range of numbers on a logarithmic scale."""
 
@@ -58,7 +58,7 @@ def fit(rows: pd.DataFrame, law: str = "additive") -> Fit:
     """Fit one of `LAWS` to a table.
 
     Least squares on arcs of the errors, in which a share is equally uncertain wherever it lies, with a soft L1 loss
-    from `ROBUST` on (scipy's `least_squares`); from several first guesses, of which the best is kept. Every row counts
+    from `ROBUST` on (scipy's `least_squares`); from the best of many first guesses. Every row counts
     alike: the spread over seeds is larger than that over instances.
 
     Args:
@@ -156,8 +156,8 @@ def _fitted(form: Law, rows: pd.DataFrame, unit: float, start: Floats | None = N
     drawn = qmc.LatinHypercube(len(form.spans), rng=0).random(STARTS)
     ends = np.array(list(form.spans.values()))
     ends = np.where(linear[:, None], ends, np.log(np.where(linear[:, None], 1.0, ends)))
-    firsts = ends[:, 0] + drawn * np.ptp(ends, axis=1)
-    best = min((run(first, 40) for first in firsts), key=lambda found: found.cost)
+    firsts = sorted(ends[:, 0] + drawn * np.ptp(ends, axis=1), key=lambda first: float((residuals(first) ** 2).sum()))
+    best = min((run(first, 40) for first in firsts[:TRIED]), key=lambda found: found.cost)
     return run(best.x, None)
 
 

@@ -46,10 +46,11 @@ class Verdict:
             dead = [axis for axis, i in self.alive.items() if not _apart(i)]
             return f"No interaction is told, since {' and '.join(dead)} alone moves nothing surely: {moved}."
         assert self.mix is not None
-        contest = "; ".join(f"{q} a sleep {_told(i)}" for q, i in self.mix.items()) or "no mix has a rival"
+        leads = [f"{_told(lead)} with {_questions(number)} a sleep" for number, lead in self.mix.items()]
+        contest = f"the best mix leads the best pure axis by {', '.join(leads)}" if leads else "no mix has a rival"
         return (
-            f"{self.word.capitalize()}: the difference of differences is {_told(self.interaction)} ({moved}), and at "
-            f"equal operations the best mix leads the best pure axis by, in hops at so many questions, {contest}."
+            f"{self.word.capitalize()}: the difference of differences is {_told(self.interaction)} hops ({moved}), and "
+            f"at equal operations {contest}."
         )
 
 
@@ -153,6 +154,10 @@ def snowball(rows: pd.DataFrame, leaps: dict[tuple[int, int], list[int]]) -> pd.
 def _apart(interval: Interval) -> bool:
     """Whether zero lies outside."""
     return interval.low > 0 or interval.high < 0
+
+
+def _questions(number: int) -> str:
+    return "one question" if number == 1 else f"{number} questions"
 
 
 def _told(interval: Interval) -> str:

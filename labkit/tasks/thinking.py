@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +30,12 @@ def written_depths(trace: str, depth: Tensor, thought: int) -> Tensor:
     if trace == "single":
         return torch.minimum(step.expand(*depth.shape, -1), depth[..., None])
     return -((-depth[..., None] * step) // (thought + 1))
+
+
+def leaps(trace: str, depth: int, thought: int) -> list[int]:
+    """How long the leaps are, from one written step to the next and at last to the answer."""
+    stands = [0, *written_depths(trace, torch.tensor(depth), thought).tolist(), depth]
+    return [after - before for before, after in pairwise(stands)]
 
 
 class Thinking(Task):
@@ -207,7 +214,7 @@ class DepoThinking(Thinking, Depo):
 
     def _check_context(self, context: Tensor) -> None:
         size = len(context)
-        if size == 0 or size % self.edge or (context[2 :: self.edge] != self.filler).any() and self.edge == 3:
+        if size == 0 or size % self.edge or ((context[2 :: self.edge] != self.filler).any() and self.edge == 3):
             raise ValueError(
                 f"A graph has {self.edge} tokens for each edge{', the last a filler' if self.edge == 3 else ''}; this "
                 f"context of {size} tokens has not."

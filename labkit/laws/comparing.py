@@ -1,0 +1,146 @@
+"""Laws against each other and against no law: held-out prediction, explained variance, substitution, oversleeping."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.optimize import brentq, isotonic_regression
+
+from labkit.intervals import Interval, mean_of_seeds
+from labkit.laws.fitting import Fit, fit, jackknife
+from labkit.laws.reach import REACHES, depths_of, fit_reach
+
+__all__ = ["cost_of", "explained", "held_out", "held_out_reach", "oversleeping", "split_by_cost", "substitution"]
+
+Floats = NDArray[np.float64]
+CELL = ["params", "passes", "thought"]
+
+
+def cost_of(rows: pd.DataFrame, questions: float = 1.0) -> pd.Series:
+    """Operations of one answer for every row, sleep shared by so many questions."""
+    return rows["flops_sleep"] / questions + rows["flops_wake"]
+
+
+def split_by_cost(rows: pd.DataFrame, share: float = 0.6, questions: float = 1.0) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The cheap part of a grid, the given share of its cells, and the dear rest; a cell goes whole to one side."""
+    costs = cost_of(rows, questions).groupby([rows[name] for name in CELL]).mean().sort_values()
+    cheap = set(costs.index[: int(np.ceil(share * len(costs)))])
+    inside = np.array([cell in cheap for cell in rows[CELL].itertuples(index=False, name=None)])
+    return rows[inside], rows[~inside]
+
+
+def held_out(rows: pd.DataFrame, laws: Sequence[str], share: float = 0.6) -> pd.DataFrame:
+    """Fit on the cheap part of a grid, predict the dear part.
+
+    Returns for each law, and for "mean" (the cheap part's mean error, a null) and "dearest" (the mean of each width's
+    dearest cheap cell, a null that extrapolates nothing), the root mean square of what the prediction is off, in
+    shares, with its interval over seeds; and how much less that is than the first null's.
+    """
+    cheap, dear = split_by_cost(rows, share)
+    predictions: dict[str, Floats] = {"mean": np.full(len(dear), cheap["error"].mean())}
+    last = cheap.assign(cost=cost_of(cheap)).sort_values("cost").groupby("params").tail(cheap["seed"].nunique())
+    by_width = last.groupby("params")["error"].mean()
+    predictions["dearest"] = dear["params"].map(by_width).fillna(cheap["error"].mean()).to_numpy()
+    for law in laws:
+        predictions[law] = fit(cheap, law).predict(dear)
+    return _scored(dear, predictions, "error", "dearest")
+
+
+def held_out_reach(rows: pd.DataFrame) -> pd.DataFrame:
+    """The two models of reach, fitted on all cells but those of the largest R at N > 1, asked for those."""
+    most = (rows["thought"] == rows["thought"].max()) & (rows["passes"] > rows["passes"].min())
+    near, far = rows[~most], rows[most]
+    predictions = {kind: fit_reach(near, kind).predict(far) for kind in REACHES}
+    predictions = {kind: np.where(far["censored"], np.minimum(p, far["reach"]), p) for kind, p in predictions.items()}
+    return _scored(far, predictions, "reach", "sum")
+
+
+def _scored(rows: pd.DataFrame, predictions: dict[str, Floats], column: str, null: str) -> pd.DataFrame:
+    off = {}
+    for name, predicted in predictions.items():
+        squares = (predicted - rows[column]) ** 2
+        off[name] = np.sqrt(squares.groupby(rows["seed"]).mean())
+    found = []
+    for name, values in off.items():
+        mean, gain = mean_of_seeds(values.tolist()), mean_of_seeds((off[null] - values).tolist())
+        told = dict(zip(("rms", "low", "high", "gain", "gain_low", "gain_high"), (*mean, *gain), strict=True))
+        found.append({"law": name, **told})
+    return pd.DataFrame(found)
+
+
+def explained(rows: pd.DataFrame, questions: float = 1.0) -> dict[str, Interval]:
+    """How much of the variance of error over cells total operations explain, and how much the way they are split adds.
+
+    "operations": the best falling curve of error in the operations of an answer (isotonic regression). "split": the
+    rest up to the cells' own means. Both are shares of the variance between cells, with a jackknife over seeds.
+    """
+
+    def shares(part: pd.DataFrame) -> Floats:
+        cells = part.assign(cost=cost_of(part, questions)).groupby(CELL)[["error", "cost"]].mean().sort_values("cost")
+        error = cells["error"].to_numpy()
+        curve = isotonic_regression(error, increasing=False).x
+        alone = 1 - float(((error - curve) ** 2).sum() / ((error - error.mean()) ** 2).sum())
+        return np.array([alone, 1 - alone])
+
+    centre = shares(rows)
+    low, high = jackknife(rows, shares, centre)
+    ends = zip(("operations", "split"), centre, low, high, strict=True)
+    return {name: Interval(float(v), max(0.0, float(a)), min(1.0, float(b))) for name, v, a, b in ends}
+
+
+def substitution(rows: pd.DataFrame, law: str, passes: Sequence[int], thought: int = 0) -> pd.DataFrame:
+    """How many times the parameters one needs at N = 1 to equal N passes, by a fitted law, at the smallest width.
+
+    Where no number of parameters is enough by the law, which may saturate above the error that is wanted, it is
+    infinite. Columns: passes, times, low, high (a jackknife over seeds, on a logarithmic scale).
+    """
+    least = float(rows["params"].min())
+
+    def times(part: pd.DataFrame) -> Floats:
+        found = fit(part, law)
+        return np.array([np.log(_equal(found, least, n, thought)) for n in passes])
+
+    centre = times(rows)
+    with np.errstate(invalid="ignore"):
+        low, high = jackknife(rows, times, centre)
+    ends = [np.exp(np.where(np.isfinite(end), end, inf)) for end, inf in ((low, 0.0), (high, np.inf))]
+    table = {"passes": list(passes), "times": np.exp(centre), "low": ends[0], "high": ends[1]}
+    return pd.DataFrame(table)
+
+
+def _equal(found: Fit, params: float, passes: int, thought: int) -> float:
+    """The factor on params at N = 1 that gives the error of `passes` passes."""
+
+    def error(size: float, n: int) -> float:
+        return float(found.predict(pd.DataFrame({"params": [size], "passes": [n], "thought": [thought]}))[0])
+
+    wanted = error(params, passes)
+    most = 1e9
+    if error(params * most, 1) >= wanted:
+        return float("inf")
+    if error(params, 1) <= wanted:
+        return 1.0
+    return float(np.exp(brentq(lambda x: error(params * np.exp(x), 1) - wanted, 0.0, np.log(most))))
+
+
+def oversleeping(rows: pd.DataFrame) -> pd.DataFrame:
+    """Where more passes answer worse: for every model, R and step from one N to the next, the change of accuracy.
+
+    Returns checkpoint, thought, before, after, change with its 95% interval over seeds, and `inverse`, whether the
+    whole interval lies below zero. Raises ValueError for one seed.
+    """
+    depths, found = depths_of(rows), []
+    rows = rows.assign(share=rows[[f"right_{d}" for d in depths]].sum(axis=1) / (rows["n"] * len(depths)))
+    for (name, thought), part in rows[rows["passes"] > 0].groupby(["checkpoint", "thought"]):
+        square = part.pivot_table(index="seed", columns="passes", values="share")
+        for before, after in zip(square.columns, square.columns[1:], strict=False):
+            change = (square[after] - square[before]).dropna().tolist()
+            i = mean_of_seeds(change)
+            found.append(
+                {"checkpoint": name, "thought": thought, "before": before, "after": after, "change": i.value,
+                 "low": i.low, "high": i.high, "inverse": i.high < 0}
+            )  # fmt: skip
+    return pd.DataFrame(found)

@@ -1,0 +1,97 @@
+"""What a sweep says about the question, arm by arm: strides, verdicts, specialists beside elastic models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from labkit.intervals import Interval, mean_of_seeds
+from labkit.laws.reach import reach_table
+from labkit.laws.verdict import Verdict, judge, snowball
+from labkit.tasks.thinking import leaps
+
+__all__ = ["above_the_null", "as_row", "specialists", "strides", "verdicts"]
+
+CORNERS = {"corner-n1": None, "corner-n4": None}
+"""Specialists without thought stand at corners of all arms; the others are called corner-<trace>-n<N>."""
+
+
+def strides(rows: pd.DataFrame) -> dict[int, Interval]:
+    """s(N), the stride that sleep has learned: the reach without thought, by N."""
+    table = reach_table(rows[rows["thought"] == 0])
+    return {int(n): mean_of_seeds(part["reach"].tolist()) for n, part in table.groupby("passes")}
+
+
+def specialists(rows: pd.DataFrame, trace: str) -> pd.DataFrame | None:
+    """The rows of the specialists at the four corners of an arm, of the seeds that have all four; None without two."""
+    wanted = [*CORNERS, *(f"corner-{trace}-n{n}" for n in (1, 4))]
+    part = rows[rows["checkpoint"].isin(wanted)]
+    counts = part.groupby("seed")["checkpoint"].nunique()
+    part = part[part["seed"].isin(counts.index[counts == len(wanted)])]
+    return part if part["seed"].nunique() > 1 else None
+
+
+def above_the_null(rows: pd.DataFrame) -> Interval | None:
+    """How much more is right than the snowball says, over all N of 1 or more, R above 0 and depths within reach.
+
+    Only where the null itself is above .1 for the mean of seeds: elsewhere both are nearly nothing. None for arms that
+    write nothing.
+    """
+    trace = rows["trace"].iloc[0]
+    if trace not in ("even", "single"):
+        return None
+    depths = [int(name.removeprefix("right_")) for name in rows if str(name).startswith("right_")]
+    table = {(d, int(r)): leaps(trace, d, int(r)) for d in depths for r in rows["thought"].unique()}
+    found = snowball(rows[rows["passes"] >= 1], table)
+    cells = found.groupby(["passes", "thought", "depth"])["null"].transform("mean")
+    found = found[cells > 0.1]
+    return mean_of_seeds((found["share"] - found["null"]).groupby(found["seed"]).mean().tolist())
+
+
+def verdicts(rows: pd.DataFrame, corners: pd.DataFrame | None = None, most: int = 4) -> pd.DataFrame:
+    """A row for each elastic model: what its axes do, and whether the specialists of its arm say the same.
+
+    Args:
+        rows: of a sweep of elastic models; N above `most`, which no lesson had, is left out.
+        corners: of the sweep of specialists, if there is one.
+    """
+    told = []
+    for name, part in rows.groupby("checkpoint", sort=False):
+        part = part[part["passes"] <= most]
+        trace, found = part["trace"].iloc[0], judge(part)
+        own = specialists(corners, trace) if corners is not None else None
+        told.append({"model": name, **as_row(part, found), **_beside(found, own)})
+    return pd.DataFrame(told)
+
+
+def as_row(rows: pd.DataFrame, found: Verdict) -> dict[str, Any]:
+    """A verdict as columns of a table."""
+    row: dict[str, Any] = {"trace": rows["trace"].iloc[0], "params": int(rows["params"].iloc[0])}
+    row |= {"seeds": rows["seed"].nunique(), "n": int(rows["n"].iloc[0]), "censored": found.censored}
+    for n, stride in strides(rows[rows["passes"] > 0]).items():
+        row |= _columns(f"stride_{n}", stride)
+    for (n, r), corner in found.corners.items():
+        row |= _columns(f"reach_{n}_{r}", corner)
+    for axis, moved in found.alive.items():
+        row |= _columns(axis, moved)
+    row |= _columns("interaction", found.interaction)
+    for questions, lead in (found.mix or {}).items():
+        row |= _columns(f"mix_{questions}", lead)
+    row |= _columns("above_null", above_the_null(rows))
+    return {**row, "verdict": found.word, "sentence": found.sentence}
+
+
+def _beside(found: Verdict, own: pd.DataFrame | None) -> dict[str, Any]:
+    """What specialists say, and the verdict that both carry."""
+    if own is None:
+        return {"specialists": "", "specialists_seeds": 0, "both": "undecided"}
+    theirs = judge(own)
+    both = found.word if found.word == theirs.word else "undecided"
+    row: dict[str, Any] = {"specialists": theirs.word, "specialists_seeds": own["seed"].nunique(), "both": both}
+    return row | _columns("specialists_interaction", theirs.interaction) | {"specialists_sentence": theirs.sentence}
+
+
+def _columns(name: str, interval: Interval | None) -> dict[str, float | None]:
+    value, low, high = interval or (None, None, None)
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
