@@ -61,7 +61,7 @@ def test_a_product_compounds_and_a_sum_adds() -> None:
     assert product.word == "compounds" and product.interaction is not None
     assert product.interaction.value == pytest.approx(3 * 3.2 - 3.2 - 1.7 * 3 + 1.7, abs=0.15)
     assert product.sentence.startswith("Compounds: the difference of differences is +2.9")
-    added = judge(rows_of(lambda n, r: 1 + n + r))
+    added = judge(rows_of(lambda n, r: 1.5 + n + r))
     assert added.word == "adds" and added.interaction is not None and abs(added.interaction.value) < 0.2
 
 

@@ -78,10 +78,10 @@ def judge(rows: pd.DataFrame, questions: Sequence[int] = (1, 4, 16)) -> Verdict:
     won = bool(mix) and next(iter(mix.values())).low > 0
     if found.low > 0 and won:
         word = "compounds"
-    elif found.high < 0:
-        word = "substitutes"
     elif -ADDS <= found.low and found.high <= ADDS:
         word = "adds"
+    elif found.high < 0:
+        word = "substitutes"
     else:
         word = "undecided"
     return Verdict(word, alive, found, mix, censored, corners)
