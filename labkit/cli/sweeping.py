@@ -1,4 +1,4 @@
-"""The commands that ask whether test-time compute compounds: sweep, verdict, recover."""
+"""The commands that ask whether test-time compute compounds: sweep, verdict, recover, search."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .shared import Folder, Quiet, app, in_sentences, table_path
+from .shared import Folder, ManyValues, Quiet, Seeds, app, in_sentences, seeds_and_path, table_path
 
 
 @app.command()
@@ -84,3 +84,37 @@ def recover(
     if path is not None:
         results.write_table(path, table)
         typer.echo(f"Stored in {path}.")
+
+
+@app.command(cls=ManyValues)
+@in_sentences
+def search(
+    checkpoint: Annotated[str, typer.Argument(help="Name of a checkpoint trained to write its thoughts.")],
+    passes: Annotated[list[int] | None, typer.Option(min=0, help="Sleep passes.", show_default="1 2 4")] = None,
+    branches: Annotated[
+        list[int] | None, typer.Option(min=1, help="Chains for each question.", show_default="1 4 16")
+    ] = None,
+    n: Annotated[int, typer.Option(min=1, help="Unseen instances for each seed.")] = 300,
+    seed: Seeds = None,
+    folder: Folder = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Table to write or add to.", show_default="data/results/<name>-search.csv")
+    ] = None,
+) -> None:
+    """Best of B chains against a tree at equal operations, with judges that err in no, 1 in 10 and 3 in 10 cases."""
+    import pandas as pd
+    from tqdm import tqdm
+
+    from labkit import results
+    from labkit.search import search_rows
+
+    seeds, path = seeds_and_path(checkpoint, seed, folder, out, "search")
+    tables = [
+        search_rows(
+            checkpoint, one, passes=passes or [1, 2, 4], thought=[0, 1, 2], branches=branches or [1, 4, 16],
+            errors=[0.0, 0.1, 0.3], n=n, folder=folder,
+        )
+        for one in tqdm(seeds, unit="seed")
+    ]  # fmt: skip
+    results.write_table(path, pd.concat(tables, ignore_index=True))
+    typer.echo(f"Stored in {path}.")
