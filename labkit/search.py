@@ -135,8 +135,8 @@ def _judged(good: Tensor, error: float, generator: torch.Generator) -> Tensor:
 def chosen(chains: Chains, kind: str, error: float, generator: torch.Generator) -> NDArray[np.uint8]:
     """``[n, Q]`` whether the chain that is taken is right.
 
-    "majority" takes the most frequent answer, of two equally frequent ones that which came first, and asks no judge; the
-    other kinds one of those that a judge with this error calls right, at random, or any if there is none.
+    "majority" takes the most frequent answer, of two equally frequent ones that which came first, and asks no judge;
+    the other kinds one of those that a judge with this error calls right, at random, or any if there is none.
     """
     if kind == "majority":
         same = chains.answers[..., :, None] == chains.answers[..., None, :]
@@ -198,14 +198,14 @@ def search_rows(
                         chains = search(model, task, exam, state, r, b, kept=kept, error=error, generator=generator)
                     right = chosen(chains, kind, error, generator)
                     depth = plain.depth[0].numpy()
+                    read = 0 if kind == "guess" else search_cost(model.config, exam.questions.shape[-1], r, kept or b)
                     found.append({
                         "checkpoint": checkpoint, "seed": seed, "weights": card["sha256"][:12], "passes": p,
                         "thought": r, "kind": kind, "branches": b, "kept": kept or b, "judge_error": error,
                         "exam": EXAM + seed, "n": n, "trace": task.trace, "params": card["parameters"],
                         **{f"right_{d}": int(right[:, depth == d].sum()) for d in sorted(set(depth.tolist()))},
                         "flops_sleep": sleep_cost(model.config, task.context, p).flops,
-                        "flops_wake": 0 if kind == "guess" else search_cost(model.config, exam.questions.shape[-1], r, kept or b),
-                        **versions(),
+                        "flops_wake": read, **versions(),
                     })  # fmt: skip
     return pd.DataFrame(found)
 

@@ -102,6 +102,17 @@ def test_the_contest_is_chosen_on_other_seeds() -> None:
     assert lead is not None and lead.value < 1
 
 
+def test_a_model_with_one_axis_only_may_win_the_contest() -> None:
+    rows = rows_of(lambda n, r: (1.2 + 0.5 * n) * (1 + r))
+    far = rows_of(lambda n, r: 11.5, name="long")
+    rivals = far[(far["passes"] == 1) & (far["thought"] == 2)].assign(thought=9, flops_wake=60)
+    assert judge(rows).word == "compounds"
+    found = judge(rows, rivals=rivals)
+    assert found.word == "undecided" and found.mix is not None and found.mix[1].high < 0
+    dear = judge(rows, rivals=rivals.assign(flops_wake=10_000))
+    assert dear.word == "compounds"
+
+
 def test_a_table_with_holes_is_refused() -> None:
     rows = rows_of(lambda n, r: n + r)
     with pytest.raises(ValueError, match="finish the sweep first"):

@@ -40,6 +40,7 @@ def sweep(
 def verdict(
     grid: Annotated[str, typer.Argument(help="A swept grid of elastic models.")] = "arms",
     corners: Annotated[str, typer.Option(help="The swept grid of specialists.")] = "corners",
+    rivals: Annotated[str, typer.Option(help="The swept grid of models with one axis only.")] = "long",
     out: Annotated[Path | None, typer.Option(help="Table to write.", show_default="data/results/verdicts.csv")] = None,
 ) -> None:
     """Do sleep and thought compound? Told arm by arm from stored rows, by the definitions in data/LOG.md."""
@@ -49,8 +50,8 @@ def verdict(
     from labkit.laws.telling import verdicts
 
     rows = sweeps.read(grid)
-    own = sweeps.read(corners) if sweeps.path_of(corners).is_file() else None
-    table = verdicts(rows, own)
+    own, alone = (sweeps.read(name) if sweeps.path_of(name).is_file() else None for name in (corners, rivals))
+    table = verdicts(rows, own, alone)
     for row in table.to_dict("records"):
         typer.echo(f"{row['model']}: {row['sentence']}")
         typer.echo(f"    Specialists: {row.get('specialists_sentence') or 'not measured.'} Both: {row['both']}.\n")

@@ -49,19 +49,22 @@ def above_the_null(rows: pd.DataFrame) -> Interval | None:
     return mean_of_seeds((found["share"] - found["null"]).groupby(found["seed"]).mean().tolist())
 
 
-def verdicts(rows: pd.DataFrame, corners: pd.DataFrame | None = None, most: int = 4) -> pd.DataFrame:
+def verdicts(
+    rows: pd.DataFrame, corners: pd.DataFrame | None = None, rivals: pd.DataFrame | None = None, most: int = 4
+) -> pd.DataFrame:
     """A row for each elastic model: what its axes do, and whether the specialists of its arm say the same.
 
     Args:
         rows: of a sweep of elastic models; N above `most`, which no lesson had, is left out.
         corners: of the sweep of specialists, if there is one.
+        rivals: of models that know one axis only, for the contest at equal operations.
     """
     told = []
     for name, part in rows.groupby("checkpoint", sort=False):
         part = part[part["passes"] <= most]
-        trace, found = part["trace"].iloc[0], judge(part)
+        trace, found = part["trace"].iloc[0], judge(part, rivals=rivals)
         own = specialists(corners, trace) if corners is not None else None
-        told.append({"model": name, **as_row(part, found), **_beside(found, own)})
+        told.append({"model": name, **as_row(part, found), **_beside(found, own, rivals)})
     return pd.DataFrame(told)
 
 
@@ -82,11 +85,11 @@ def as_row(rows: pd.DataFrame, found: Verdict) -> dict[str, Any]:
     return {**row, "verdict": found.word, "sentence": found.sentence}
 
 
-def _beside(found: Verdict, own: pd.DataFrame | None) -> dict[str, Any]:
+def _beside(found: Verdict, own: pd.DataFrame | None, rivals: pd.DataFrame | None) -> dict[str, Any]:
     """What specialists say, and the verdict that both carry."""
     if own is None:
         return {"specialists": "", "specialists_seeds": 0, "both": "undecided"}
-    theirs = judge(own)
+    theirs = judge(own, rivals=rivals)
     both = found.word if found.word == theirs.word else "undecided"
     row: dict[str, Any] = {"specialists": theirs.word, "specialists_seeds": own["seed"].nunique(), "both": both}
     return row | _columns("specialists_interaction", theirs.interaction) | {"specialists_sentence": theirs.sentence}

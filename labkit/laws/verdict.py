@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -54,12 +55,15 @@ class Verdict:
         )
 
 
-def judge(rows: pd.DataFrame, questions: Sequence[int] = (1, 4, 16)) -> Verdict:
+def judge(
+    rows: pd.DataFrame, questions: Sequence[int] = (1, 4, 16), rivals: pd.DataFrame | None = None
+) -> Verdict:
     """The verdict on one arm from the rows of a sweep: one recipe, several seeds, N of 1 or more.
 
     Args:
         rows: with ``seed``, ``passes``, ``thought``, ``right_1`` ..., ``n``, ``flops_sleep``, ``flops_wake``.
         questions: how many questions one sleep serves; the first decides.
+        rivals: rows of models that know one axis only, for the contest; their N and R may go further.
 
     Raises ValueError, in a sentence, where a seed lacks a cell or there are fewer than two seeds.
     """
@@ -74,7 +78,8 @@ def judge(rows: pd.DataFrame, questions: Sequence[int] = (1, 4, 16)) -> Verdict:
     if not all(map(_apart, alive.values())):
         return Verdict("dead", alive, None, None, censored, corners)
     found = difference_of_differences(values)
-    mix = {q: lead for q in questions if (lead := contest(rows, q)) is not None}
+    rivals = None if rivals is None else reach_table(rivals)
+    mix = {q: lead for q in questions if (lead := contest(rows, q, rivals)) is not None}
     won = bool(mix) and next(iter(mix.values())).low > 0
     if found.low > 0 and won:
         word = "compounds"
@@ -101,24 +106,34 @@ def difference_of_differences(values: pd.DataFrame) -> Interval:
     return mean_of_seeds(values[n2, r2] - values[n2, r1] - values[n1, r2] + values[n1, r1])
 
 
-def contest(rows: pd.DataFrame, questions: int = 1) -> Interval | None:
+def contest(rows: pd.DataFrame, questions: int = 1, rivals: pd.DataFrame | None = None) -> Interval | None:
     """How much deeper the best mix of sleep and thought reaches than the best pure axis, at equal operations.
 
     For every budget that some mix costs, the best mix and the best pure cell within it are chosen by all seeds but one
     and compared on that one. None where no budget affords both.
+
+    Args:
+        rows: of one arm, with ``reach``.
+        questions: how many one sleep serves.
+        rivals: of another model that knows one axis only, and so may go further along it; seed by seed beside `rows`.
     """
     values = corner_values(rows)
-    # what a cell costs depends on shapes alone, so it is the same for every seed of a recipe
-    costs = rows.groupby(["passes", "thought"])[["flops_sleep", "flops_wake"]].mean()
-    cost = costs["flops_sleep"] / questions + costs["flops_wake"]
     least_n, least_r = values.columns[0]
     mixed = [cell for cell in values.columns if cell[0] > least_n and cell[1] > least_r]
     pure = [cell for cell in values.columns if cell not in mixed]
+    cost = _cost(rows, questions)
+    if rivals is not None:
+        theirs = rivals.pivot_table(index="seed", columns=["checkpoint", "passes", "thought"], values="reach")
+        values = pd.concat([values, theirs], axis=1, join="inner")
+        # what a cell costs depends on shapes alone, so it is the same for every seed of a recipe
+        for name, own in rivals.groupby("checkpoint"):
+            cost |= {(name, *cell): operations for cell, operations in _cost(own, questions).items()}
+        pure += list(theirs.columns)
     leads = []
     for seed in values.index:
         others, own = values.drop(index=seed).mean(), values.loc[seed]
         differences = []
-        for budget in sorted(cost[mixed]):
+        for budget in sorted(cost[cell] for cell in mixed):
             within = [[cell for cell in kind if cost[cell] <= budget] for kind in (mixed, pure)]
             if all(within):
                 mix, alone = (max(kind, key=lambda cell: others[cell]) for kind in within)
@@ -127,6 +142,12 @@ def contest(rows: pd.DataFrame, questions: int = 1) -> Interval | None:
             return None
         leads.append(float(np.mean(differences)))
     return mean_of_seeds(leads)
+
+
+def _cost(rows: pd.DataFrame, questions: int) -> dict[tuple[Any, ...], float]:
+    """Operations of an answer, by N and R."""
+    means = rows.groupby(["passes", "thought"])[["flops_sleep", "flops_wake"]].mean()
+    return (means["flops_sleep"] / questions + means["flops_wake"]).to_dict()
 
 
 def snowball(rows: pd.DataFrame, leaps: dict[tuple[int, int], list[int]]) -> pd.DataFrame:

@@ -1,0 +1,257 @@
+"""Notebook 04's panels: a guess, one model with two knobs, reach by sleep and thought, equal operations, search."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import torch
+
+from labkit import sweep
+from labkit.checkpoints import load, task_of
+from labkit.costs import sleep_cost, thought_cost
+from labkit.evaluate import EXAM_SEEDS
+from labkit.explore import style
+from labkit.explore.panel import Panel, choice, slider
+from labkit.files import data_dir
+from labkit.intervals import Interval, mean_of_seeds
+from labkit.laws.reach import depths_of, reach_table
+from labkit.laws.verdict import snowball
+from labkit.reasoning import asleep, write_chains
+from labkit.results import read_rows
+from labkit.tasks import Thinking
+from labkit.tasks.thinking import leaps
+
+__all__ = ["ARMS", "corner_guess", "equal_operations", "live", "reaches", "searching", "swept"]
+
+ARMS = {"even": "even waypoints", "single": "one hop a step", "filler": "fillers", "loops": "loops of the wake pass"}
+MODEL = "think-even-32"
+INSTANCES = 16  # slept on at a move
+NOTHING = "There are no rows for this yet; {} makes them."
+
+
+def swept(grid: str = "arms") -> pd.DataFrame:
+    """The rows of a sweep with their reach; none, and a printed sentence, where it was not run."""
+    try:
+        return reach_table(sweep.read(grid))
+    except FileNotFoundError as missing:
+        print(missing)
+        return pd.DataFrame(columns=["checkpoint", "trace", "seed", "passes", "thought", "reach"])
+
+
+def arms_in(rows: pd.DataFrame) -> list[str]:
+    """The arms that have at least two seeds with every cell."""
+    found = []
+    for arm in ARMS:
+        part = rows[(rows["checkpoint"] == f"think-{arm}-32") & (rows["passes"] > 0)]
+        whole = part.groupby("seed").size()
+        if len(whole) and (whole == whole.max()).sum() > 1:
+            found.append(arm)
+    return found
+
+
+def cells(rows: pd.DataFrame, arm: str) -> dict[tuple[int, int], Interval]:
+    """Mean reach over seeds with its interval, by N and R, of one arm's elastic models."""
+    part = rows[rows["checkpoint"] == f"think-{arm}-32"]
+    groups = part.groupby(["passes", "thought"])["reach"]
+    return {(int(n), int(r)): mean_of_seeds(values.tolist()) for (n, r), values in groups if len(values) > 1}
+
+
+def corner_guess(rows: pd.DataFrame) -> Panel:
+    """Three corners of the grid as measured, and a slider for the fourth."""
+    found = cells(rows, "even")
+    mine = slider("my guess for N = 4, R = 2 (tenths of a hop)", 40, 0, 100)
+    fig = style.figure(
+        "axes-guess", "How many hops are answered right 9 times in 10?", x="sleep passes N and steps of thought R",
+        y="reach (hops)", y_range=(0, 10.5), width=620,
+    )  # fmt: skip
+    names = ["N = 1, R = 0", "N = 4, R = 0", "N = 1, R = 2", "N = 4, R = 2"]
+    fig.update_xaxes(type="category", categoryorder="array", categoryarray=names, range=(-0.5, 3.5))
+    known = [found.get(cell) for cell in ((1, 0), (4, 0), (1, 2))]
+    measured = style.line(
+        fig, "measured", y=[i.value for i in known if i], colour=style.ROLES["model"], mode="markers", marker_size=12
+    )
+    measured.x = names[: len([i for i in known if i])]
+    dot = style.line(
+        fig, "my guess", colour=style.ROLES["guess"], mode="markers", marker_symbol="diamond-open", marker_size=14
+    )
+    dot.x = names[3:]
+
+    def show() -> str:
+        dot.y = style.column([mine.value / 10])
+        if not all(known):
+            return NOTHING.format("`labkit sweep arms`")
+        base, sleep, think = (i.value for i in known if i)
+        return (
+            f"If what sleep adds and what thought adds were added, it would be {sleep + think - base:.1f}; if they "
+            f"multiplied, {sleep * think / base:.1f}. You say {mine.value / 10:.1f}."
+        )
+
+    return Panel("axes-guess", show, controls=[mine], figures=[fig], source=_stored(rows, "arms"))
+
+
+def live(checkpoint: str = MODEL, seed: int = 0) -> Panel:
+    """One model, its weights fixed: sleep passes and written waypoints, answers by hops on fresh graphs."""
+    model, card = load(checkpoint, seed)
+    task = task_of(card)
+    assert isinstance(task, Thinking)
+    passes, thought = slider("sleep passes N", 1, 0, 8), slider("steps of thought R", 0, 0, task.thoughts)
+    fig = style.figure(
+        "axes-live", "Right answers by hops", x="hops asked for", y="right answers (share)", y_range=(-0.03, 1.05),
+        x_range=(0.5, task.max_depth + 0.5), width=640,
+    )  # fmt: skip
+    before = style.line(fig, "the move before", colour=style.tint(style.ROLES["model"], 0.3))
+    alone = style.line(fig, "snowball: the product of its leaps", colour=style.GREY, dash="dot", markers=False)
+    now = style.line(fig, "now", colour=style.ROLES["model"])
+    draws = itertools.count()
+    depths = list(range(1, task.max_depth + 1))
+
+    def show() -> str:
+        # beyond the seeds of training and of all stored exams
+        generator = torch.Generator().manual_seed(2 * EXAM_SEEDS + next(draws))
+        exam = task.exam(INSTANCES, generator)
+        with torch.inference_mode():
+            state = asleep(model, exam.context, passes.value)
+            share = {}
+            for r in {0, thought.value}:
+                answers = write_chains(model, task, task.announced(exam, r), state, r)[..., -1]
+                share[r] = (answers == exam.answers).float().mean(dim=0).tolist()
+        rows = pd.DataFrame([{"seed": seed, "passes": passes.value, "thought": r, "n": 1,
+                              **{f"right_{d}": s for d, s in zip(depths, shares, strict=True)}}
+                             for r, shares in share.items()])  # fmt: skip
+        null = snowball(rows, {(d, thought.value): leaps(task.trace, d, thought.value) for d in depths})
+        with fig.batch_update():
+            before.x, before.y = now.x, now.y
+            now.x, now.y = style.column(depths), style.column(share[thought.value])
+            drawn = null["null"].tolist() if len(null) else share[0]
+            alone.x, alone.y = style.column(depths), style.column(drawn)
+        sleep = sleep_cost(model.config, task.context, passes.value).flops / 1e6
+        wake = thought_cost(model.config, task.trace, 3, thought.value).flops / 1e6
+        return (
+            f"N = {passes.value}, R = {thought.value}: {np.mean(share[thought.value]):.2f} right, on {INSTANCES} fresh "
+            f"graphs. Sleep costs {sleep:.1f} million operations a graph, an answer {wake:.2f}."
+        )
+
+    source = f"Live: data/checkpoints/{checkpoint}-s{seed}, on graphs drawn anew at each move. Pale: the move before."
+    return Panel("axes-live", show, controls=[passes, thought], figures=[fig], source=source)
+
+
+def reaches(rows: pd.DataFrame) -> Panel:
+    """Reach by steps of thought, a line for each N, for one kind of thought at a time."""
+    arms = arms_in(rows) or ["even"]
+    arm = choice("a step of thought is", [(ARMS[a], a) for a in arms], arms[0])
+    levels = sorted(int(n) for n in rows["passes"].unique() if n > 0) or [1]
+    fig = style.figure(
+        "axes-reach", "Reach by sleep and thought", x="steps of thought R", y="reach (hops)", y_range=(0, 10.5),
+        x_range=(-0.2, 2.2), width=640,
+    )  # fmt: skip
+    fig.update_xaxes(tickvals=[0, 1, 2])
+    bands = {n: style.band(fig, f"N = {n}", colour=c) for n, c in zip(levels, style.CYCLE, strict=False)}
+    lines = {n: style.line(fig, f"N = {n}", colour=c) for n, c in zip(levels, style.CYCLE, strict=False)}
+
+    def show() -> str:
+        found = cells(rows, arm.value)
+        with fig.batch_update():
+            for n in levels:
+                own = {r: i for (m, r), i in sorted(found.items()) if m == n}
+                lines[n].x, lines[n].y = style.column([*own]), style.column([i.value for i in own.values()])
+                low, high = ([getattr(i, end) for i in own.values()] for end in ("low", "high"))
+                bands[n].update(style.band_outline([*own], low, high))
+        if not found:
+            return NOTHING.format("`labkit sweep arms`")
+        part = rows[rows["checkpoint"] == f"think-{arm.value}-32"]
+        return (
+            f"With {ARMS[arm.value]}: {part['seed'].nunique()} seeds; s(1) = {found[1, 0].value:.2f}, s(4) = "
+            f"{found[4, 0].value:.2f}, with R = 2 {found[1, 2].value:.2f} and {found[4, 2].value:.2f}. Shade: 95% "
+            "interval over seeds. N = 8 is beyond what was trained."
+        )
+
+    return Panel("axes-reach", show, controls=[arm], figures=[fig], source=_stored(rows, "arms"))
+
+
+def equal_operations(rows: pd.DataFrame) -> Panel:
+    """Reach against the operations of an answer, when a sleep serves some questions: sleep, thought, and both."""
+    questions, price = slider("questions a sleep serves", 1, 1, 64), slider("price of waking", 1, 1, 20)
+    fig = style.figure(
+        "axes-operations", "Reach at equal operations", x="operations of an answer (millions)", y="reach (hops)",
+        y_range=(0, 10.5), x_range=(-1.3, 1.3), width=640,
+    )  # fmt: skip
+    fig.update_xaxes(type="log")
+    kinds = {"neither": (1, "black"), "sleep alone": (2, "blue"), "thought alone": (3, "orange"), "both": (4, "green")}
+    dots = {
+        kind: style.line(fig, kind, colour=style.PALETTE[colour], mode="markers", marker_size=10)
+        for kind, (_, colour) in kinds.items()
+    }
+    part = rows[(rows["checkpoint"] == MODEL) & rows["passes"].between(1, 4)]
+    table = part.groupby(["passes", "thought"])[["reach", "flops_sleep", "flops_wake"]].mean() if len(part) else part
+
+    def show() -> str:
+        if not len(table):
+            return NOTHING.format("`labkit sweep arms`")
+        best: dict[str, tuple[float, float]] = {}
+        with fig.batch_update():
+            for kind, trace in dots.items():
+                own = [cell for cell in table.index if _kind(*cell) == kind]
+                cost = [(table.loc[c, "flops_sleep"] / questions.value + price.value * table.loc[c, "flops_wake"]) / 1e6
+                        for c in own]  # fmt: skip
+                deep = table.loc[own, "reach"].tolist()
+                trace.x, trace.y = style.column(cost), style.column(deep)
+                top = int(np.argmax(deep))
+                best[kind] = deep[top], cost[top]
+        told = "; ".join(f"{kind} {deep:.1f} hops for {cost:.2f}" for kind, (deep, cost) in best.items())
+        return f"Deepest, and million operations an answer: {told}."
+
+    return Panel("axes-operations", show, controls=[questions, price], figures=[fig], source=_stored(rows, "arms"))
+
+
+def searching() -> Panel:
+    """Right answers against operations for samples, a tree, the majority and blind guesses, by the judge's error."""
+    path = data_dir() / "results" / f"{MODEL}-search.csv"
+    rows = read_rows(path, f"search {MODEL}", {"kind", "branches", "judge_error"}) if path.is_file() else pd.DataFrame()
+    error = choice("the judge errs", [("never", 0.0), ("1 time in 10", 0.1), ("3 times in 10", 0.3)], 0.0)
+    passes = choice("sleep passes N", [1, 2, 4], 1)
+    hops = slider("hops asked for", 6, 1, 10)
+    fig = style.figure(
+        "axes-search", "Searching at wake time", x="operations of an answer, waking (millions)",
+        y="right answers (share)", y_range=(-0.03, 1.05), x_range=(-0.75, 0.5), width=640,
+    )  # fmt: skip
+    fig.update_xaxes(type="log")
+    names = {"samples": "best of B chains", "tree": "tree", "majority": "majority of B chains", "one": "one chain"}
+    dots = {
+        kind: style.line(fig, name, colour=c, mode="markers", marker_size=9)
+        for (kind, name), c in zip(names.items(), style.CYCLE, strict=False)
+    }
+
+    def show() -> str:
+        if not len(rows):
+            return NOTHING.format(f"`labkit search {MODEL}`")
+        part = rows[(rows["passes"] == passes.value) & (rows["thought"] > 0)]
+        share = part[f"right_{hops.value}"] / part["n"]
+        part = part.assign(share=share, millions=part["flops_wake"] / 1e6)
+        judged = part[(part["judge_error"] == error.value) | part["kind"].isin(["one", "majority"])]
+        table = judged.groupby(["kind", "thought", "branches"])[["share", "millions"]].mean().reset_index()
+        with fig.batch_update():
+            for kind, trace in dots.items():
+                own = table[table["kind"] == kind]
+                trace.x, trace.y = style.column(own["millions"].to_numpy()), style.column(own["share"].to_numpy())
+        blind = table[table["kind"] == "guess"].groupby("branches")["share"].mean()
+        told = ", ".join(f"{s:.2f} with {b}" for b, s in blind.items())
+        return f"The same judge finds a right one among blind guesses, for nothing, in {told} of them."
+
+    source = f"Stored: data/results/{path.name}, from `labkit search {MODEL}`; mean of the seeds there."
+    return Panel("axes-search", show, controls=[error, passes, hops], figures=[fig], source=source)
+
+
+def _kind(passes: int, thought: int) -> str:
+    return {(False, False): "neither", (True, False): "sleep alone", (False, True): "thought alone"}.get(
+        (passes > 1, thought > 0), "both"
+    )
+
+
+def _stored(rows: pd.DataFrame, grid: str) -> str:
+    origin = f"Stored: data/results/sweep-{grid}.csv, from `labkit sweep {grid}`"
+    if not len(rows):
+        return f"{origin}; not there yet."
+    asked = len(depths_of(rows))
+    return f"{origin}; {int(rows['n'].iloc[0]):,} unseen graphs a seed, hops 1 to {asked}, 95% intervals over seeds."
