@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -167,7 +168,7 @@ def search_rows(
     branches: list[int],
     errors: list[float],
     n: int = 300,
-    folder: str | None = None,
+    folder: str | Path | None = None,
 ) -> pd.DataFrame:
     """A row for every N, R, way of searching, B and error of the judge, by one model on one exam.
 

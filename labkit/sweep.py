@@ -116,7 +116,9 @@ def load_grid(name_or_path: str | Path) -> Grid:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as mistake:
         raise ValueError(f"The grid {path} is not valid TOML: {mistake}.") from None
     except (ValidationError, TypeError) as mistakes:
-        told = mistakes.errors(include_url=False) if isinstance(mistakes, ValidationError) else [{"msg": mistakes}]
+        told: list[Any] = [{"msg": mistakes}]
+        if isinstance(mistakes, ValidationError):
+            told = list(mistakes.errors(include_url=False))
         said = [f"{'.'.join(map(str, m.get('loc', ())))}: {m['msg']}." for m in told]
         raise ValueError(f"The grid {path} cannot be used. {' '.join(said)}") from None
     for part in grid.grid:
@@ -250,7 +252,8 @@ def _measured(
             training[pool.submit(_train, *model, folder)] = model
         if not cells and not training:
             return
-        done = wait([*cells, *training], return_when=FIRST_COMPLETED).done
+        waiting: list[Future[Any]] = [*cells, *training]
+        done = wait(waiting, return_when=FIRST_COMPLETED).done
         for future in done & cells:
             row = future.result()
             yield _key(row), row

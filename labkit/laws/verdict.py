@@ -124,7 +124,7 @@ def contest(rows: pd.DataFrame, questions: int = 1, rivals: pd.DataFrame | None 
     cost = _cost(rows, questions)
     if rivals is not None:
         theirs = rivals.pivot_table(index="seed", columns=["checkpoint", "passes", "thought"], values="reach")
-        values = pd.concat([values, theirs], axis=1, join="inner")
+        values = pd.concat([_plainly(values), _plainly(theirs)], axis=1, join="inner")
         # what a cell costs depends on shapes alone, so it is the same for every seed of a recipe
         for name, own in rivals.groupby("checkpoint"):
             cost |= {(name, *cell): operations for cell, operations in _cost(own, questions).items()}
@@ -142,6 +142,11 @@ def contest(rows: pd.DataFrame, questions: int = 1, rivals: pd.DataFrame | None 
             return None
         leads.append(float(np.mean(differences)))
     return mean_of_seeds(leads)
+
+
+def _plainly(square: pd.DataFrame) -> pd.DataFrame:
+    """The same with tuples as names of columns, so that tables of other knobs can stand beside it."""
+    return square.set_axis(pd.Index(list(square.columns), tupleize_cols=False), axis=1)
 
 
 def _cost(rows: pd.DataFrame, questions: int) -> dict[tuple[Any, ...], float]:

@@ -150,7 +150,8 @@ class Exam:
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Exam:
         tensors = ("context", "questions", "answers", "depth")
-        return dataclasses.replace(self, **{name: change(getattr(self, name)) for name in tensors})
+        changed: dict[str, Any] = {name: change(getattr(self, name)) for name in tensors}
+        return dataclasses.replace(self, **changed)
 
     def pick(self, index: Tensor) -> Exam:
         """The same contexts asked only some of their questions, index [n, q] int64 into Q, row by row."""

@@ -80,7 +80,7 @@ class Thinking(Task):
         """As without thinking; "think R" is !R and the filler an underscore."""
         whole("token", token, 0, self.vocab - 1)
         if token < self.first:
-            return super().token_name(token)
+            return super().token_name(token)  # type: ignore[safe-super]
         return "_" if token == self.filler else f"!{token - self.first}"
 
     def announced(self, exam: Exam, thought: int) -> Exam:
