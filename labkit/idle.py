@@ -19,10 +19,11 @@ import simpy
 import torch
 from numpy.typing import NDArray
 
+from labkit.laws.reach import depths_of
 from labkit.models import SleepLM
 from labkit.tasks import Exam
 
-__all__ = ["Costs", "Day", "costs_of", "days", "simulate"]
+__all__ = ["Costs", "Day", "costs_of", "days", "shares_by_passes", "simulate"]
 
 ASKED = 0  # priority of a question, before that of every pass: 1, 2, ...
 
@@ -59,8 +60,23 @@ class Day:
         return float(shares[np.minimum(self.passes, len(shares) - 1)].mean())
 
 
-def costs_of(model: SleepLM, exam: Exam, repeats: int = 30) -> Costs:
-    """Measure a model: seconds of a pass and of an answer, one window and one question at a time, medians."""
+def shares_by_passes(rows: pd.DataFrame, checkpoint: str, thought: int) -> list[float]:
+    """Share of right answers over all depths after 0, 1, 2, ... passes, from the rows of a sweep, mean over seeds.
+
+    Raises ValueError where a number of passes from 0 to the largest up to 4 is missing.
+    """
+    part = rows[(rows["checkpoint"] == checkpoint) & (rows["thought"] == thought)]
+    depths = depths_of(rows)
+    share = part[[f"right_{d}" for d in depths]].sum(axis=1) / (part["n"] * len(depths))
+    found = share.groupby(part["passes"]).mean()
+    levels = [n for n in found.index if n <= 4]
+    if not levels or levels != list(range(len(levels))):
+        raise ValueError(f"The rows of {checkpoint} at R = {thought} lack a number of passes; they have {levels}.")
+    return found[levels].tolist()
+
+
+def costs_of(model: SleepLM, exam: Exam, thought: int = 0, repeats: int = 30) -> Costs:
+    """Measure a model: seconds of a pass, and of an answer with written steps of thought, one at a time; medians."""
     context, question = exam.context[:1], exam.questions[:1, 0]
     seconds: dict[str, list[float]] = {"pass": [], "answer": []}
     with torch.inference_mode():
@@ -71,7 +87,9 @@ def costs_of(model: SleepLM, exam: Exam, repeats: int = 30) -> Costs:
                 state = model.sleep(window, state, passes=1)
             seconds["pass"].append(time.perf_counter() - clock)
             clock = time.perf_counter()
-            model.wake(question, state)
+            _, state = model.wake(question, state)
+            for _ in range(thought):
+                _, state = model.wake(question[:, -1:], state)
             seconds["answer"].append(time.perf_counter() - clock)
     return Costs(float(np.median(seconds["pass"])), float(np.median(seconds["answer"])))
 

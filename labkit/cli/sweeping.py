@@ -1,4 +1,4 @@
-"""The commands that ask whether test-time compute compounds: sweep, verdict, recover, search."""
+"""The commands that ask whether test-time compute compounds: sweep, verdict, recover, search, idle."""
 
 from __future__ import annotations
 
@@ -119,3 +119,34 @@ def search(
     ]  # fmt: skip
     results.write_table(path, pd.concat(tables, ignore_index=True))
     typer.echo(f"Stored in {path}.")
+
+
+@app.command()
+@in_sentences
+def idle(
+    checkpoint: Annotated[str, typer.Argument(help="Name of a checkpoint that was swept.")] = "think-even-32",
+    grid: Annotated[str, typer.Option(help="The swept grid with its rows.")] = "arms",
+    thought: Annotated[int, typer.Option(min=0, help="Steps of thought before an answer.")] = 2,
+    out: Annotated[Path | None, typer.Option(help="Table to write.", show_default="data/results/idle.csv")] = None,
+) -> None:
+    """When is sleep free? Queues of windows and questions, simulated from the costs of a model measured here."""
+    import torch
+
+    from labkit import results
+    from labkit import sweep as sweeps
+    from labkit.checkpoints import load, task_of
+    from labkit.files import data_dir
+    from labkit.idle import costs_of, days, shares_by_passes
+    from labkit.machine import machine
+
+    torch.set_num_threads(1)
+    model, card = load(checkpoint)
+    shares = shares_by_passes(sweeps.read(grid), checkpoint, thought)
+    costs = costs_of(model, task_of(card).exam(1, torch.Generator().manual_seed(0)), thought)
+    here = {name: value for name, value in machine().items() if name != "load"}  # its load is not a queue's
+    table = days(costs, shares).assign(
+        checkpoint=checkpoint, thought=thought, sleep_pass=costs.sleep_pass, answer=costs.answer, **here
+    )
+    path = out or data_dir() / "results" / "idle.csv"
+    results.write_table(path, table)
+    typer.echo(f"A pass takes {1e3 * costs.sleep_pass:.2f} ms, an answer {1e3 * costs.answer:.2f}. Stored in {path}.")

@@ -23,7 +23,7 @@ from labkit.results import read_rows
 from labkit.tasks import Thinking
 from labkit.tasks.thinking import leaps
 
-__all__ = ["ARMS", "corner_guess", "equal_operations", "live", "reaches", "searching", "swept"]
+__all__ = ["ARMS", "corner_guess", "equal_operations", "live", "reaches", "rivals", "searching", "swept"]
 
 ARMS = {"even": "even waypoints", "single": "one hop a step", "filler": "fillers", "loops": "loops of the wake pass"}
 MODEL = "think-even-32"
@@ -183,6 +183,11 @@ def equal_operations(rows: pd.DataFrame) -> Panel:
         kind: style.line(fig, kind, colour=style.PALETTE[colour], mode="markers", marker_size=10)
         for kind, (_, colour) in kinds.items()
     }
+    far = style.line(
+        fig, "thought alone, R to 9", colour=style.PALETTE["vermillion"], mode="markers", marker_symbol="x",
+        marker_size=9,
+    )  # fmt: skip
+    long = rivals()
     part = rows[(rows["checkpoint"] == MODEL) & rows["passes"].between(1, 4)]
     table = part.groupby(["passes", "thought"])[["reach", "flops_sleep", "flops_wake"]].mean() if len(part) else part
 
@@ -190,19 +195,29 @@ def equal_operations(rows: pd.DataFrame) -> Panel:
         if not len(table):
             return NOTHING.format("`labkit sweep arms`")
         best: dict[str, tuple[float, float]] = {}
+
+        def millions(cells: pd.DataFrame) -> pd.Series:
+            return (cells["flops_sleep"] / questions.value + price.value * cells["flops_wake"]) / 1e6
+
         with fig.batch_update():
             for kind, trace in dots.items():
-                own = [cell for cell in table.index if _kind(*cell) == kind]
-                cost = [(table.loc[c, "flops_sleep"] / questions.value + price.value * table.loc[c, "flops_wake"]) / 1e6
-                        for c in own]  # fmt: skip
-                deep = table.loc[own, "reach"].tolist()
-                trace.x, trace.y = style.column(cost), style.column(deep)
-                top = int(np.argmax(deep))
-                best[kind] = deep[top], cost[top]
+                own = table.loc[[cell for cell in table.index if _kind(*cell) == kind]]
+                trace.x, trace.y = style.column(millions(own).to_numpy()), style.column(own["reach"].to_numpy())
+                top = own["reach"].idxmax()
+                best[kind] = own.loc[top, "reach"], millions(own).loc[top]
+            far.x, far.y = style.column(millions(long).to_numpy()), style.column(long["reach"].to_numpy())
         told = "; ".join(f"{kind} {deep:.1f} hops for {cost:.2f}" for kind, (deep, cost) in best.items())
         return f"Deepest, and million operations an answer: {told}."
 
     return Panel("axes-operations", show, controls=[questions, price], figures=[fig], source=_stored(rows, "arms"))
+
+
+def rivals() -> pd.DataFrame:
+    """Mean reach and cost by R of the models that only think; none where they were not swept."""
+    columns = ["reach", "flops_sleep", "flops_wake"]
+    if not sweep.path_of("long").is_file():
+        return pd.DataFrame(columns=columns, dtype=float)
+    return reach_table(sweep.read("long")).groupby("thought")[columns].mean()
 
 
 def searching() -> Panel:

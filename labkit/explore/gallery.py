@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from labkit.explore import capacity, filling, kaczmarz, results, selfcheck
+from labkit.explore.axes_pictures import AXES
 from labkit.explore.kernel_pictures import KERNELS
 from labkit.explore.panel import Panel
 from labkit.explore.pictures import drawing_tools, write_pictures
@@ -83,7 +84,7 @@ PICTURES: dict[str, Picture] = {
     ),
 }
 
-PICTURES |= {name: Picture(make, alt) for name, (make, alt) in {**SLEEP, **TITANS, **KERNELS}.items()}
+PICTURES |= {name: Picture(make, alt) for name, (make, alt) in {**SLEEP, **TITANS, **AXES, **KERNELS}.items()}
 
 
 def draw(names: Sequence[str] = (), to: str | Path | None = None) -> list[str]:

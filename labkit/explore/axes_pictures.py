@@ -1,0 +1,49 @@
+"""The still pictures of notebooks 04 and 06, and their words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from labkit.explore import axes, idling
+from labkit.explore.panel import Panel
+
+__all__ = ["AXES"]
+
+#: By name: how the panel is made, and what its picture shows.
+AXES: dict[str, tuple[Callable[[], Panel], str]] = {
+    "axes-live": (
+        axes.live,
+        "Share of right answers by hops for one model after one pass and without thought: high at one hop, nearly "
+        "nothing from three on, with a dotted line for the product of leaps beside it.",
+    ),
+    "axes-guess": (
+        lambda: axes.corner_guess(axes.swept()),
+        "Reach in hops at three corners of the square of sleep and thought as dots, and an open diamond where the "
+        "guess for the fourth stands.",
+    ),
+    "axes-reach": (
+        lambda: axes.reaches(axes.swept()),
+        "Reach in hops against steps of thought, one line for each number of sleep passes with its interval: the lines "
+        "rise and fan out, those of more passes more steeply.",
+    ),
+    "axes-operations": (
+        lambda: axes.equal_operations(axes.swept()),
+        "Reach in hops against the operations of an answer on a logarithmic axis, as dots: neither, sleep alone, "
+        "thought alone, both, and models that only think.",
+    ),
+    "axes-search": (
+        axes.searching,
+        "Share of right answers against the operations of waking, as dots: one chain, best of several chains, a tree, "
+        "and the majority.",
+    ),
+    "idle-day": (
+        lambda: idling.one_day(idling.stored()),
+        "Left, bars of how many questions found how many passes done: at a load of 20% nearly all found four. Right, "
+        "bars of the time spent idle, asleep and on answers.",
+    ),
+    "idle-loads": (
+        lambda: idling.many_days(idling.stored()),
+        "Left, share of right answers against load, one line for each number of passes: apart at low load, together at "
+        "high load. Right, the time within which 95 of 100 answers come, rising steeply with load.",
+    ),
+}

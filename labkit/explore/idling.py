@@ -1,0 +1,135 @@
+"""Notebook 06's panels: one day of windows and questions, live, and many days from stored rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from labkit.explore import style
+from labkit.explore.panel import Panel, choice, slider
+from labkit.files import data_dir
+from labkit.idle import Costs, simulate
+from labkit.results import read_rows
+
+__all__ = ["free_until", "many_days", "one_day", "stored"]
+
+FILE = "idle.csv"
+NOTHING = "There are no rows for this yet; `labkit idle` makes them."
+PASSES = (1, 2, 3, 4)
+
+
+def stored() -> pd.DataFrame:
+    """The rows of `labkit idle`; none, and a printed sentence, where it was not run."""
+    path = data_dir() / "results" / FILE
+    if not path.is_file():
+        print(NOTHING)
+        return pd.DataFrame(columns=["load", "questions", "passes", "seed", "right", "late", "sleep_pass", "answer"])
+    return read_rows(path, "idle", {"load", "questions", "passes", "right", "late", "sleep_pass", "answer"})
+
+
+def one_day(rows: pd.DataFrame) -> Panel:
+    """A day of 150 windows, simulated at every move: how many passes a question's window had had."""
+    load, questions = slider("load (%)", 20, 5, 95, 5), slider("questions a window", 4, 1, 16)
+    passes = slider("passes N that sleep aims at", 4, 1, 8)
+    fig = style.figure(
+        "idle-day", "Passes that a question finds", x="passes its window had had", y="questions (share)",
+        x_range=(0.4, 8.6), y_range=(0, 1.05), width=560,
+    )  # fmt: skip
+    fig.add_bar(x=list(range(1, 9)), y=[0.0] * 8, marker_color=style.ROLES["model"], name="questions")
+    bars = fig.data[-1]
+    time = style.figure(
+        "idle-time", "Where the time goes", x="share of the time", y="spent on", x_range=(0, 1), width=420,
+        margin_l=90,
+    )  # fmt: skip
+    time.add_bar(x=[0.0] * 3, y=["idle", "asleep", "answers"], orientation="h", marker_color=style.PALETTE["sky"],
+                 name="time")  # fmt: skip
+    spent = time.data[-1]
+    costs = _costs(rows)
+
+    def show() -> str:
+        if costs is None:
+            return NOTHING
+        day = simulate(
+            costs, load=load.value / 100, questions=questions.value, passes=passes.value, windows=150, seed=0
+        )
+        counts = np.bincount(np.clip(day.passes, 0, 8), minlength=9)[1:] / max(1, len(day.passes))
+        with fig.batch_update():
+            bars.y = style.column(counts)
+        with time.batch_update():
+            spent.x = style.column([day.idle, day.asleep, 1 - day.idle - day.asleep])
+        late = 1e3 * np.percentile(day.waited, 95) if len(day.waited) else 0.0
+        full = float((day.passes >= passes.value).mean()) if len(day.passes) else 0.0
+        return (
+            f"{len(day.waited)} questions; {full:.0%} found all {passes.value} passes done; 95 of 100 were answered "
+            f"within {late:.1f} ms; {day.idle:.0%} of the time nothing was to be done."
+        )
+
+    return Panel(
+        "idle-day", show, controls=[load, questions, passes], figures=[[fig, time]], source=_source(rows, "Live: ")
+    )
+
+
+def many_days(rows: pd.DataFrame) -> Panel:
+    """Right answers and waiting against load, a line for each N, mean of the seeds."""
+    questions = choice("questions a window", sorted({int(q) for q in rows["questions"]}) or [4], 4)
+    figures = {
+        "right": style.figure(
+            "idle-right", "Right answers", x="load (share of the time)", y="right answers (share)", x_range=(0, 1),
+            y_range=(0, 1), width=520,
+        ),
+        "late": style.figure(
+            "idle-late", "Waiting for an answer", x="load (share of the time)", y="95th percentile (ms)",
+            x_range=(0, 1), y_range=(0, 60), width=520,
+        ),
+    }  # fmt: skip
+    lines = {
+        (what, n): style.line(fig, f"N = {n}", colour=colour)
+        for what, fig in figures.items()
+        for n, colour in zip(PASSES, style.CYCLE, strict=False)
+    }
+
+    def show() -> str:
+        part = rows[rows["questions"] == questions.value]
+        if not len(part):
+            return NOTHING
+        means = part.groupby(["passes", "load"])[["right", "late"]].mean()
+        for what, fig in figures.items():
+            with fig.batch_update():
+                for n in PASSES:
+                    own = means.loc[n, what]
+                    lines[what, n].x = style.column(own.index.to_numpy())
+                    lines[what, n].y = style.column(own.to_numpy() * (1e3 if what == "late" else 1))
+        until = {n: free_until(rows, questions.value, n) for n in PASSES[1:]}
+        told = "; ".join(f"N = {n} to {load:.0%}" for n, load in until.items() if load)
+        return f"With {questions.value} questions a window sleep keeps nine tenths of its worth: {told or 'never'}."
+
+    return Panel(
+        "idle-loads", show, controls=[questions], figures=[[*figures.values()]], source=_source(rows, "Stored: ")
+    )
+
+
+def free_until(rows: pd.DataFrame, questions: int, passes: int) -> float | None:
+    """The largest load at which N passes still win nine tenths of what they win at the least load; None if none do."""
+    part = rows[rows["questions"] == questions].groupby(["passes", "load"])["right"].mean()
+    gain = part.loc[passes] - part.loc[1]
+    if not gain.iloc[0] > 0:
+        return None
+    held = gain[gain >= 0.9 * gain.iloc[0]]
+    return float(held.index.max())
+
+
+def _costs(rows: pd.DataFrame) -> Costs | None:
+    if not len(rows):
+        return None
+    return Costs(float(rows["sleep_pass"].iloc[0]), float(rows["answer"].iloc[0]))
+
+
+def _source(rows: pd.DataFrame, how: str) -> str:
+    if not len(rows):
+        return f"data/results/{FILE}, from `labkit idle`; not there yet."
+    first = rows.iloc[0]
+    return (
+        f"{how}costs of {first['checkpoint']} (a pass {1e3 * first['sleep_pass']:.2f} ms, an answer with R = "
+        f"{first['thought']} {1e3 * first['answer']:.2f} ms) from data/results/{FILE}, `labkit idle`."
+    )
+
