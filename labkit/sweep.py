@@ -18,11 +18,13 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
+import threading
 import tomllib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -280,7 +282,7 @@ def _pool(workers: int, scheduler: str | None) -> Iterator[tuple[Executor, int]]
         if workers < 1:
             raise ValueError(f"workers must be at least 1, but it is {workers}.")
         # spawned: a forked child would share the threads that torch has started
-        with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_one_thread) as pool:
+        with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_as_worker) as pool:
             yield pool, workers
         return
     try:
@@ -296,6 +298,14 @@ def _pool(workers: int, scheduler: str | None) -> Iterator[tuple[Executor, int]]
 
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+def _as_worker() -> None:
+    """One thread, and no work for a sweep that was killed: a training would go on for minutes after it."""
+    _one_thread()
+    parent = parent_process()
+    assert parent is not None
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 def report(rows: pd.DataFrame) -> str:

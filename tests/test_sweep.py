@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -129,6 +132,21 @@ def test_a_killed_worker_loses_no_row(data: Path, monkeypatch: pytest.MonkeyPatc
     kept = pd.read_csv(data / "results" / "sweep-try.csv")
     assert 1 <= len(kept) < 8
     assert len(sweep(load_grid("try"), workers=1, progress=False)) == 8
+
+
+def test_workers_end_with_their_sweep(data: Path) -> None:
+    """A killed sweep leaves no training behind that nobody waits for."""
+    (data / "recipes" / "tiny.toml").write_text(RECIPE.replace("steps = 2", "steps = 100000"))
+    code = "from labkit.sweep import load_grid, sweep; sweep(load_grid('try'), workers=1, progress=False)"
+    with subprocess.Popen([sys.executable, "-c", code]) as run:
+        parent, deadline = psutil.Process(run.pid), time.monotonic() + 60
+        while not any((data / "checkpoints").glob(".*.training")) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        children = list(workers_of(parent))
+        assert children
+        parent.kill()
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert not alive
 
 
 @pytest.mark.slow

@@ -175,7 +175,7 @@ def equal_operations(rows: pd.DataFrame) -> Panel:
     questions, price = slider("questions a sleep serves", 1, 1, 64), slider("price of waking", 1, 1, 20)
     fig = style.figure(
         "axes-operations", "Reach at equal operations", x="operations of an answer (millions)", y="reach (hops)",
-        y_range=(0, 10.5), x_range=(-1.3, 1.3), width=640,
+        y_range=(0, 10.5), x_range=(-0.75, 1.75), width=640,
     )  # fmt: skip
     fig.update_xaxes(type="log")
     kinds = {"neither": (1, "black"), "sleep alone": (2, "blue"), "thought alone": (3, "orange"), "both": (4, "green")}

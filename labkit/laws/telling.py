@@ -13,8 +13,8 @@ from labkit.tasks.thinking import leaps
 
 __all__ = ["above_the_null", "as_row", "specialists", "strides", "verdicts"]
 
-CORNERS = {"corner-n1": None, "corner-n4": None}
-"""Specialists without thought stand at corners of all arms; the others are called corner-<trace>-n<N>."""
+ENDS = (1, 4)
+"""The N of the specialists: corner-n1 and corner-n4 without thought, for all arms, and corner-<trace>-n<N> with it."""
 
 
 def strides(rows: pd.DataFrame) -> dict[int, Interval]:
@@ -25,7 +25,7 @@ def strides(rows: pd.DataFrame) -> dict[int, Interval]:
 
 def specialists(rows: pd.DataFrame, trace: str) -> pd.DataFrame | None:
     """The rows of the specialists at the four corners of an arm, of the seeds that have all four; None without two."""
-    wanted = [*CORNERS, *(f"corner-{trace}-n{n}" for n in (1, 4))]
+    wanted = [f"corner-{kind}n{n}" for kind in ("", f"{trace}-") for n in ENDS]
     part = rows[rows["checkpoint"].isin(wanted)]
     counts = part.groupby("seed")["checkpoint"].nunique()
     part = part[part["seed"].isin(counts.index[counts == len(wanted)])]
