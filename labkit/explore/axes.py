@@ -23,7 +23,7 @@ from labkit.results import read_rows
 from labkit.tasks import Thinking
 from labkit.tasks.thinking import leaps
 
-__all__ = ["ARMS", "corner_guess", "equal_operations", "live", "reaches", "rivals", "searching", "swept"]
+__all__ = ["ARMS", "corner_guess", "equal_operations", "live", "reaches", "rivals", "searching", "stored_at", "swept"]
 
 ARMS = {"even": "even waypoints", "single": "one hop a step", "filler": "fillers", "loops": "loops of the wake pass"}
 MODEL = "think-even-32"
@@ -88,7 +88,7 @@ def corner_guess(rows: pd.DataFrame) -> Panel:
             f"multiplied, {sleep * think / base:.1f}. You say {mine.value / 10:.1f}."
         )
 
-    return Panel("axes-guess", show, controls=[mine], figures=[fig], source=_stored(rows, "arms"))
+    return Panel("axes-guess", show, controls=[mine], figures=[fig], source=stored_at(rows, "arms"))
 
 
 def live(checkpoint: str = MODEL, seed: int = 0) -> Panel:
@@ -167,7 +167,7 @@ def reaches(rows: pd.DataFrame) -> Panel:
             "interval over seeds. N = 8 is beyond what was trained."
         )
 
-    return Panel("axes-reach", show, controls=[arm], figures=[fig], source=_stored(rows, "arms"))
+    return Panel("axes-reach", show, controls=[arm], figures=[fig], source=stored_at(rows, "arms"))
 
 
 def equal_operations(rows: pd.DataFrame) -> Panel:
@@ -209,7 +209,7 @@ def equal_operations(rows: pd.DataFrame) -> Panel:
         told = "; ".join(f"{kind} {deep:.1f} hops for {cost:.2f}" for kind, (deep, cost) in best.items())
         return f"Deepest, and million operations an answer: {told}."
 
-    return Panel("axes-operations", show, controls=[questions, price], figures=[fig], source=_stored(rows, "arms"))
+    return Panel("axes-operations", show, controls=[questions, price], figures=[fig], source=stored_at(rows, "arms"))
 
 
 def rivals() -> pd.DataFrame:
@@ -264,7 +264,8 @@ def _kind(passes: int, thought: int) -> str:
     )
 
 
-def _stored(rows: pd.DataFrame, grid: str) -> str:
+def stored_at(rows: pd.DataFrame, grid: str) -> str:
+    """Where the rows of a sweep lie and what stands behind them, in words."""
     origin = f"Stored: data/results/sweep-{grid}.csv, from `labkit sweep {grid}`"
     if not len(rows):
         return f"{origin}; not there yet."

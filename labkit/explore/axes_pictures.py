@@ -1,10 +1,10 @@
-"""The still pictures of notebooks 04 and 06, and their words."""
+"""The still pictures of notebooks 04 to 06, and their words."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from labkit.explore import axes, idling
+from labkit.explore import axes, compounding, idling
 from labkit.explore.panel import Panel
 
 __all__ = ["AXES"]
@@ -35,6 +35,21 @@ AXES: dict[str, tuple[Callable[[], Panel], str]] = {
         axes.searching,
         "Share of right answers against the operations of waking, as dots: one chain, best of several chains, a tree, "
         "and the majority.",
+    ),
+    "compound-corners": (
+        lambda: compounding.corners(axes.swept()),
+        "Reach in hops at the four corners of sleep and thought with intervals, and two marks at the last corner: "
+        "where it would lie if the axes added, and, higher, if they multiplied.",
+    ),
+    "compound-held-out": (
+        lambda: compounding.held_out(axes.swept()),
+        "Predicted against measured reach on held-out cells, one dot for each seed and number of passes: the product "
+        "nearer to the dotted diagonal than the sum.",
+    ),
+    "compound-planner": (
+        lambda: compounding.planner(axes.swept()),
+        "A grid of discs, sleep passes up and steps of thought across, with the reach written in each; those within a "
+        "budget are coloured, and the deepest of them stands out.",
     ),
     "idle-day": (
         lambda: idling.one_day(idling.stored()),

@@ -13,7 +13,10 @@ from labkit.intervals import Interval, mean_of_seeds
 from labkit.laws.fitting import Fit, fit, jackknife
 from labkit.laws.reach import REACHES, depths_of, fit_reach
 
-__all__ = ["cost_of", "explained", "held_out", "held_out_reach", "oversleeping", "split_by_cost", "substitution"]
+__all__ = [
+    "cost_of", "explained", "held_out", "held_out_reach", "oversleeping", "predicted_reach", "split_by_cost",
+    "substitution",
+]  # fmt: skip
 
 Floats = NDArray[np.float64]
 CELL = ["params", "passes", "thought"]
@@ -50,12 +53,24 @@ def held_out(rows: pd.DataFrame, laws: Sequence[str], share: float = 0.6) -> pd.
 
 
 def held_out_reach(rows: pd.DataFrame) -> pd.DataFrame:
-    """The two models of reach, fitted on all cells but those of the largest R at N > 1, asked for those."""
-    most = (rows["thought"] == rows["thought"].max()) & (rows["passes"] > rows["passes"].min())
-    near, far = rows[~most], rows[most]
-    predictions = {kind: fit_reach(near, kind).predict(far) for kind in REACHES}
-    predictions = {kind: np.where(far["censored"], np.minimum(p, far["reach"]), p) for kind, p in predictions.items()}
-    return _scored(far, predictions, "reach", "sum")
+    """The two models of reach, asked for the cells of the largest R at N > 1; see `predicted_reach`."""
+    far = predicted_reach(rows)
+    return _scored(far, {kind: far[kind].to_numpy() for kind in REACHES}, "reach", "sum")
+
+
+def predicted_reach(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the largest R at N > 1, with what each model of reach says of them from the same seed's other rows.
+
+    Seeds learn different strides, so each has its own. Where a cell is censored no prediction counts as too deep.
+    """
+    found = []
+    for _, own in rows.groupby("seed"):
+        most = (own["thought"] == own["thought"].max()) & (own["passes"] > own["passes"].min())
+        near, far = own[~most], own[most]
+        said = {kind: fit_reach(near, kind).predict(far) for kind in REACHES}
+        seen, censored = far["reach"], far["censored"]
+        found.append(far.assign(**{k: np.where(censored, np.minimum(p, seen), p) for k, p in said.items()}))
+    return pd.concat(found)
 
 
 def _scored(rows: pd.DataFrame, predictions: dict[str, Floats], column: str, null: str) -> pd.DataFrame:

@@ -1,0 +1,163 @@
+"""Notebook 05's panels: corners with their interaction, models of reach on held-out cells, and a planner."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from labkit import sweep
+from labkit.explore import style
+from labkit.explore.axes import ARMS, MODEL, NOTHING, arms_in, stored_at
+from labkit.explore.panel import Panel, choice, slider
+from labkit.files import data_dir
+from labkit.laws.comparing import held_out_reach, predicted_reach
+from labkit.laws.reach import fit_reach, reach_table
+from labkit.laws.verdict import judge
+
+__all__ = ["corners", "held_out", "planner", "verdicts"]
+
+TRAINED = 4  # passes; beyond it nothing was taught
+
+
+def verdicts() -> pd.DataFrame:
+    """What `labkit verdict` stored, the columns a person reads; empty, and a printed sentence, without it."""
+    path = data_dir() / "results" / "verdicts.csv"
+    if not path.is_file():
+        print(NOTHING.format("`labkit verdict`"))
+        return pd.DataFrame()
+    rows = pd.read_csv(path)
+    shown = pd.DataFrame({"a step of thought": rows["trace"].map(ARMS), "seeds": rows["seeds"]})
+    named = {"sleep": "sleep alone", "thought": "thought alone", "interaction": "D", "mix_1": "lead of the mix",
+             "above_null": "share right above the snowball"}  # fmt: skip
+    for column, words in named.items():
+        if column in rows:
+            shown[words] = [_with_ends(row, column) for row in rows.to_dict("records")]
+    return shown.assign(elastic=rows["verdict"], specialists=rows["specialists"].fillna(""), both=rows["both"])
+
+
+def corners(rows: pd.DataFrame) -> Panel:
+    """The four corners of an arm with intervals, and where the last would lie if the axes added or multiplied."""
+    arms = arms_in(rows) or ["even"]
+    arm = choice("a step of thought is", [(ARMS[a], a) for a in arms], arms[0])
+    fig = style.figure(
+        "compound-corners", "Four corners", x="sleep passes N and steps of thought R", y="reach (hops)",
+        y_range=(0, 10.5), width=640,
+    )  # fmt: skip
+    names = [f"N = {n}, R = {r}" for n, r in ((1, 0), (4, 0), (1, 2), (4, 2))]
+    fig.update_xaxes(type="category", categoryorder="array", categoryarray=names, range=(-0.5, 3.5))
+    measured = style.line(fig, "measured", colour=style.ROLES["model"], mode="markers", marker_size=10)
+    added = style.line(fig, "if they added", colour=style.ROLES["rival"], mode="markers", marker_symbol="line-ew-open",
+                       marker_size=22)  # fmt: skip
+    times = style.line(fig, "if they multiplied", colour=style.ROLES["ceiling"], mode="markers",
+                       marker_symbol="line-ew-open", marker_size=22)  # fmt: skip
+
+    def show() -> str:
+        part = rows[(rows["checkpoint"] == f"think-{arm.value}-32") & rows["passes"].between(1, TRAINED)]
+        if not len(part):
+            return NOTHING.format("`labkit sweep arms`")
+        found = judge(part)
+        four = [found.corners[cell] for cell in ((1, 0), (TRAINED, 0), (1, 2), (TRAINED, 2))]
+        base, sleep, think = (i.value for i in four[:3])
+        with fig.batch_update():
+            measured.x, measured.y = names, style.column([i.value for i in four])
+            measured.error_y = {"type": "data", "symmetric": False, "thickness": 2,
+                                "array": [i.high - i.value for i in four],
+                                "arrayminus": [i.value - i.low for i in four]}  # fmt: skip
+            added.x, added.y = names[3:], style.column([sleep + think - base])
+            times.x, times.y = names[3:], style.column([sleep * think / base])
+        return f"{part['seed'].nunique()} seeds. {found.sentence}"
+
+    return Panel("compound-corners", show, controls=[arm], figures=[fig], source=stored_at(rows, "arms"))
+
+
+def held_out(rows: pd.DataFrame) -> Panel:
+    """Two models of reach, fitted seed by seed without the cells of most thought after some passes, asked for those."""
+    arms = arms_in(rows) or ["even"]
+    arm = choice("a step of thought is", [(ARMS[a], a) for a in arms], arms[0])
+    fig = style.figure(
+        "compound-held-out", "Predicted against measured, held-out cells", x="measured reach (hops)",
+        y="predicted reach (hops)", x_range=(0, 10.5), y_range=(0, 10.5), width=520, height=420,
+    )  # fmt: skip
+    style.line(fig, "equal", [0, 10], [0, 10], colour=style.GREY, dash="dot", markers=False)
+    dots = {
+        kind: style.line(fig, kind, colour=colour, mode="markers", marker_size=9)
+        for kind, colour in (("sum", style.ROLES["rival"]), ("product", style.ROLES["ceiling"]))
+    }
+
+    def show() -> str:
+        part = rows[(rows["checkpoint"] == f"think-{arm.value}-32") & rows["passes"].between(1, TRAINED)]
+        if not len(part):
+            return NOTHING.format("`labkit sweep arms`")
+        far = predicted_reach(part)
+        with fig.batch_update():
+            for kind, trace in dots.items():
+                trace.x, trace.y = style.column(far["reach"].to_numpy()), style.column(far[kind].to_numpy())
+        scored = held_out_reach(part).set_index("law")
+        told = ", ".join(
+            f"{kind} {scored.loc[kind, 'rms']:.2f} [{scored.loc[kind, 'low']:.2f}, {scored.loc[kind, 'high']:.2f}]"
+            for kind in dots
+        )
+        return f"Off by, in hops (root mean square, mean of seeds with its interval): {told}. One dot a seed and N."
+
+    return Panel("compound-held-out", show, controls=[arm], figures=[fig], source=stored_at(rows, "arms"))
+
+
+def planner(rows: pd.DataFrame) -> Panel:
+    """A budget for an answer, questions a sleep, a price of waking: which N and R reach deepest, and what was said."""
+    budget = choice("budget (million operations)", [0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30], 10)
+    questions, price = slider("questions a sleep serves", 1, 1, 64), slider("price of waking", 1, 1, 20)
+    fig = style.figure(
+        "compound-planner", "Reach within the budget", x="steps of thought R", y="sleep passes N",
+        x_range=(-0.6, 9.6), y_range=(0.4, 4.6), width=640, height=340,
+    )  # fmt: skip
+    fig.update_xaxes(tickvals=list(range(10)))
+    fig.update_yaxes(tickvals=[1, 2, 3, 4])
+    dear = style.line(fig, "too dear", colour=style.tint(style.GREY, 0.35), mode="markers+text", marker_size=30,
+                      textposition="middle center")  # fmt: skip
+    paid = style.line(fig, "within the budget", colour=style.PALETTE["sky"], mode="markers+text", marker_size=30,
+                      textposition="middle center")  # fmt: skip
+    best = style.line(fig, "deepest", colour=style.PALETTE["orange"], mode="markers+text", marker_size=34,
+                      textposition="middle center")  # fmt: skip
+    table = _cells(rows)
+
+    def show() -> str:
+        if not len(table):
+            return NOTHING.format("`labkit sweep arms`")
+        cost = (table["flops_sleep"] / questions.value + price.value * table["flops_wake"]) / 1e6
+        within = cost <= budget.value
+        top = table.index == table.loc[within, "reach"].idxmax() if within.any() else np.zeros(len(table), bool)
+        with fig.batch_update():
+            for trace, chosen in ((dear, ~within), (paid, within & ~top), (best, top)):
+                own = table[chosen]
+                trace.x, trace.y = style.column(own["thought"].to_numpy()), style.column(own["passes"].to_numpy())
+                trace.text = [f"{r:.1f}" for r in own["reach"]]
+        if not within.any():
+            return f"Nothing can be had for {budget.value} million operations; the cheapest costs {cost.min():.2f}."
+        one = table[top].iloc[0]
+        return (
+            f"Deepest for {budget.value} million: N = {one['passes']:.0f}, R = {one['thought']:.0f}, measured "
+            f"{one['reach']:.2f} hops, predicted by the product s(N) (1 + g R) {one['predicted']:.2f}."
+        )
+
+    source = f"{stored_at(rows, 'arms')} R above 2: models that only think, data/results/sweep-long.csv."
+    return Panel("compound-planner", show, controls=[budget, questions, price], figures=[fig], source=source)
+
+
+def _cells(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean reach and cost of every cell of even waypoints, those of the models that only think among them."""
+    part = rows[(rows["checkpoint"] == MODEL) & rows["passes"].between(1, TRAINED)]
+    if not len(part):
+        return pd.DataFrame()
+    columns = ["reach", "flops_sleep", "flops_wake"]
+    table = part.groupby(["passes", "thought"])[columns].mean().reset_index()
+    if sweep.path_of("long").is_file():
+        far = reach_table(sweep.read("long"))
+        far = far[far["thought"] > table["thought"].max()]
+        table = pd.concat([table, far.groupby(["passes", "thought"])[columns].mean().reset_index()])
+    return table.assign(predicted=fit_reach(part, "product").predict(table)).reset_index(drop=True)
+
+
+def _with_ends(row: dict[str, float], column: str) -> str:
+    if pd.isna(row[column]):
+        return ""
+    return f"{row[column]:+.2f} [{row[f'{column}_low']:+.2f}, {row[f'{column}_high']:+.2f}]"
