@@ -1,0 +1,33 @@
+"""Rows of a sweep whose reach is a given function of sleep and thought."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+DEPTHS = range(1, 13)
+
+
+def rows_of(
+    reaches: Callable[[int, int], float],
+    seeds: int = 6,
+    noise: float = 0.05,
+    name: str = "m",
+    trace: str = "even",
+) -> pd.DataFrame:
+    """A sweep whose reach is a given function of N and R, a little different in every seed."""
+    generator, found = np.random.default_rng(0), []
+    for seed in range(seeds):
+        for passes in (1, 2, 4):
+            for thought in (0, 1, 2):
+                wanted = reaches(passes, thought) + noise * generator.standard_normal()
+                beyond = wanted % 1  # how far the line from 1 to the next share gets before it falls below .9
+                last = max(0.0, 1 - 0.1 / beyond) if beyond else 0.0
+                shares = [1.0 if d <= wanted else last if d - wanted < 1 else 0.0 for d in DEPTHS]
+                right = {f"right_{d}": round(1000 * s) for d, s in zip(DEPTHS, shares, strict=True)}
+                costs = {"flops_sleep": 100 * passes, "flops_wake": 10 + 5 * thought}
+                found.append({"checkpoint": name, "trace": trace, "seed": seed, "passes": passes, "thought": thought,
+                              "n": 1000, "params": 1000, **right, **costs})  # fmt: skip
+    return pd.DataFrame(found)
