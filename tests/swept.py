@@ -1,13 +1,51 @@
-"""Rows of a sweep whose reach is a given function of sleep and thought."""
+"""Rows of a sweep whose reach is a given function of sleep and thought, and a tiny grid that can be swept."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 DEPTHS = range(1, 13)
+
+RECIPE = """description = "tiny"
+seeds = [0, 1]
+[task]
+kind = "depo-thinking"
+nodes = 6
+hops = 3
+queries = 4
+trace = "even"
+[model]
+dim = 16
+repeat = 1
+[training]
+steps = 2
+batch_size = 4
+passes = [1, 2]
+thought = [0, 3]
+compile = false
+"""
+GRID = """description = "tiny"
+[[grid]]
+recipes = ["tiny"]
+passes = [1, 2]
+thought = [0, 2]
+n = 40
+"""
+
+
+def furnish(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data folder with the recipe "tiny" and the grid "try"."""
+    for name in ("recipes", "sweeps", "results", "checkpoints"):
+        (folder / name).mkdir()
+    (folder / "recipes" / "tiny.toml").write_text(RECIPE)
+    (folder / "sweeps" / "try.toml").write_text(GRID)
+    monkeypatch.setenv("LABKIT_DATA", str(folder))
+    return folder
 
 
 def rows_of(

@@ -20,43 +20,15 @@ from labkit.costs import sleep_cost, thought_cost
 from labkit.reasoning import reason
 from labkit.sweep import CELL, EXAM, load_grid, measure, report, sweep
 
-RECIPE = """description = "tiny"
-seeds = [0, 1]
-[task]
-kind = "depo-thinking"
-nodes = 6
-hops = 3
-queries = 4
-trace = "even"
-[model]
-dim = 16
-repeat = 1
-[training]
-steps = 2
-batch_size = 4
-passes = [1, 2]
-thought = [0, 3]
-compile = false
-"""
-GRID = """description = "tiny"
-[[grid]]
-recipes = ["tiny"]
-passes = [1, 2]
-thought = [0, 2]
-n = 40
-"""
+from swept import GRID, RECIPE, furnish
+
 #: What depends on the machine and the moment.
 MEASURED = ["seconds_sleep", "seconds_wake", "train_seconds"]
 
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("recipes", "sweeps", "results", "checkpoints"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "recipes" / "tiny.toml").write_text(RECIPE)
-    (tmp_path / "sweeps" / "try.toml").write_text(GRID)
-    monkeypatch.setenv("LABKIT_DATA", str(tmp_path))
-    return tmp_path
+    return furnish(tmp_path, monkeypatch)
 
 
 def alike(rows: pd.DataFrame) -> pd.DataFrame:

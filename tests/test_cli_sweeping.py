@@ -1,0 +1,59 @@
+"""The commands about axes and laws as they are typed: sweep, verdict, search, idle, recover."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from labkit.cli import app
+
+from swept import furnish, rows_of
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return furnish(tmp_path, monkeypatch)
+
+
+def run(line: str) -> Any:
+    return CliRunner().invoke(app, line.split())
+
+
+def test_a_grid_is_swept_then_searched_and_queued(data: Path) -> None:
+    told = run("sweep try --workers 1 --quiet")
+    assert told.exit_code == 0 and "Training took" in told.stdout and "sweep-try.csv" in told.stdout
+    told = run("search tiny --passes 1 --branches 1 4 --n 6 --seed 0")
+    assert told.exit_code == 0, told.stderr
+    rows = pd.read_csv(data / "results" / "tiny-search.csv")
+    assert set(rows["kind"]) == {"one", "samples", "tree", "guess", "majority"} and set(rows["branches"]) == {1, 4}
+    told = run("idle tiny --grid try --thought 2")
+    assert told.exit_code == 2 and "lack a number of passes; they have [1, 2]" in told.stderr
+
+
+def test_the_verdict_is_told_and_stored(data: Path) -> None:
+    rows = rows_of(lambda n, r: (1.2 + 0.5 * n) * (1 + r), name="think-even-32").assign(weights="w", exam=5000)
+    rows.to_csv(data / "results" / "sweep-arms.csv", index=False)
+    told = run("verdict")
+    assert told.exit_code == 0 and "think-even-32: Compounds:" in told.stdout
+    assert "Specialists: not measured. Both: undecided." in told.stdout
+    assert pd.read_csv(data / "results" / "verdicts.csv")["verdict"].tolist() == ["compounds"]
+
+
+def test_what_is_not_there_is_named(data: Path) -> None:
+    for line, sentence in (
+        ("sweep tri", "The nearest known one is 'try'"),
+        ("verdict", "`labkit sweep arms` makes them"),
+        ("recover power", "There is no law 'power'; there are additive"),
+        ("search tiny", "There is no checkpoint 'tiny'"),
+    ):
+        told = run(line)
+        assert told.exit_code == 2 and sentence in told.stderr, told.stderr
+
+
+def test_recovery_of_one_law(data: Path) -> None:
+    told = run("recover thought --repeats 3 --quiet")
+    assert told.exit_code == 0 and "covered" in told.stdout and not list((data / "results").iterdir())
