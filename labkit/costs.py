@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pandas as pd
+
 from labkit.kernels.gated_delta.chunked import SHORTEST_CHUNK
 from labkit.memory.gated_delta import CHUNK
 from labkit.models import SleepConfig
@@ -33,12 +35,13 @@ class Cost:
         return Cost(self.flops * times, self.bytes * times)
 
 
-def answer_cost(sleep: Cost, wake: Cost, questions: float = 1.0, price: float = 1.0) -> float:
+def answer_cost(rows: pd.DataFrame, questions: float = 1.0, price: float = 1.0) -> pd.Series:
     """Operations of one answer when a sleep serves many questions, and those made while a person waits are dearer.
 
-    ``sleep / questions + price * wake``, after the price of latency in sleep-time compute (arXiv 2504.13171).
+    ``flops_sleep / questions + price * flops_wake`` of every row, after the price of latency in sleep-time compute
+    (arXiv 2504.13171).
     """
-    return sleep.flops / questions + price * wake.flops
+    return rows["flops_sleep"] / questions + price * rows["flops_wake"]
 
 
 def sleep_cost(config: SleepConfig, context: int, passes: int) -> Cost:

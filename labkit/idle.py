@@ -1,9 +1,9 @@
 """When is sleep free? Windows and questions arrive, one processor serves both, and sleep takes what idle time there is.
 
 A queue simulated with SimPy from measured costs. Questions go first; passes of sleep wait until nothing is asked, first
-passes before second ones and so on, one at a time, so a question waits for the rest of a pass at most. A question is
-answered from what its window's sleep has come to by then; its first pass, which reads the window, is made while it
-waits if need be.
+passes before second ones and so on, one at a time, so a question waits for the rest of a running pass and for questions
+before it. It is answered from what its window's sleep has come to by then; a first pass, which reads the window, is
+made while it waits if there was none.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from labkit.tasks import Exam
 
 __all__ = ["Costs", "Day", "costs_of", "days", "shares_by_passes", "simulate"]
 
+WARM_UP = 0.2  # of the day, before anything is counted
 ASKED = 0  # priority of a question, before that of every pass: 1, 2, ...
 
 
@@ -38,14 +39,16 @@ class Costs:
 
 @dataclass(frozen=True, eq=False)
 class Day:
-    """What happened, question by question.
+    """What happened, question by question, from a fifth of the day on until the last window came.
+
+    Before that hardly any window has its questions yet, and after it no sleep is begun any more.
 
     Attributes:
         waited: seconds from a question to its answer.
         passes: passes that the window had had when the question was answered.
-        idle: share of the time in which the processor had nothing to do.
-        asleep: share of the time that went into sleep.
-        seconds: how long it all took.
+        idle: share of that time in which the processor had nothing to do.
+        asleep: share of that time that went into sleep.
+        seconds: how long that time was.
     """
 
     waited: NDArray[np.float64]
@@ -120,8 +123,12 @@ def simulate(
     world = simpy.Environment()
     processor = simpy.PriorityResource(world, capacity=1)
     done, busy = np.zeros(windows, dtype=np.int64), {"asleep": 0.0, "answering": 0.0}
+    begin = WARM_UP * windows * distance
     waited: list[float] = []
     found: list[int] = []
+
+    def spend(on: str, seconds: float) -> None:
+        busy[on] += min(seconds, max(0.0, world.now - begin))
 
     def read(window: int, priority: int, wanted: int):  # type: ignore[no-untyped-def]
         """One pass, unless another came first."""
@@ -130,7 +137,7 @@ def simulate(
             if done[window] < wanted:
                 yield world.timeout(costs.sleep_pass)
                 done[window] += 1
-                busy["asleep"] += costs.sleep_pass
+                spend("asleep", costs.sleep_pass)
 
     def sleeping(window: int):  # type: ignore[no-untyped-def]
         for wanted in range(1, passes + 1):
@@ -144,9 +151,10 @@ def simulate(
         with processor.request(priority=ASKED) as turn:
             yield turn
             yield world.timeout(costs.answer)
-        busy["answering"] += costs.answer
-        waited.append(world.now - came)
-        found.append(int(done[window]))
+        spend("answering", costs.answer)
+        if came >= begin:
+            waited.append(world.now - came)
+            found.append(int(done[window]))
 
     def arriving():  # type: ignore[no-untyped-def]
         for window in range(windows):
@@ -155,10 +163,10 @@ def simulate(
             for after in generator.exponential(pause * distance, generator.poisson(questions)):
                 world.process(asking(window, after))
 
-    world.process(arriving())
-    world.run()
-    asleep, answering = busy["asleep"] / world.now, busy["answering"] / world.now
-    return Day(np.array(waited), np.array(found), 1 - asleep - answering, asleep, world.now)
+    world.run(until=world.process(arriving()))
+    seconds = max(world.now - begin, costs.sleep_pass)
+    asleep, answering = busy["asleep"] / seconds, busy["answering"] / seconds
+    return Day(np.array(waited), np.array(found, dtype=np.int64), 1 - asleep - answering, asleep, seconds)
 
 
 def days(

@@ -84,7 +84,8 @@ def reason(
             found = write_chains(model, task, part, state, thought)
             waking += now(part.context.device) - clock
             right.append(_steps_right(task, found, wanted, thought))
-            taught.append(_steps_right(task, _taught(model, task, part, state, thought), wanted, thought))
+            given = _taught(model, task, part, state, thought) if task.writes else found
+            taught.append(_steps_right(task, given, wanted, thought))
         one = questions.rows(0, 1)
         state = asleep(model, one.context, passes)
         flops_wake = chain_flops(model, task, one, state, thought)
@@ -128,17 +129,16 @@ def _chain(model: SleepLM, task: Thinking, questions: Tensor, state: SleepState,
         questions = torch.nn.functional.pad(questions, (0, thought), value=task.filler)
     loops = thought if task.trace == "loops" else 0
     logits, state = model.wake(questions, state, loops)
-    tokens = [likeliest(logits, task.filler)]
+    tokens = [likeliest(logits[:, -1], task.filler)]
     for _ in range(thought * task.piece if task.writes else 0):
         logits, state = model.wake(tokens[-1][:, None], state)
-        tokens.append(likeliest(logits, task.filler))
+        tokens.append(likeliest(logits[:, -1], task.filler))
     return torch.stack(tokens, dim=1)
 
 
 def likeliest(logits: Tensor, otherwise: int) -> Tensor:
-    """``[m]`` the likeliest token after the last of ``[m, T, vocab]``; another where a state overflowed."""
-    last = logits[:, -1]
-    return torch.where(last.isfinite().all(dim=-1), last.argmax(dim=-1), otherwise)
+    """The likeliest token, ``[...]`` of ``[..., vocab]``; another where a state overflowed."""
+    return torch.where(logits.isfinite().all(dim=-1), logits.argmax(dim=-1), otherwise)
 
 
 def _wanted(task: Thinking, exam: Exam, thought: int) -> Tensor:
@@ -149,13 +149,11 @@ def _wanted(task: Thinking, exam: Exam, thought: int) -> Tensor:
 
 def _taught(model: SleepLM, task: Thinking, exam: Exam, state: SleepState, thought: int) -> Tensor:
     """``[n, Q, W]`` the likeliest token at every place, where all before it are the true ones."""
-    if not task.writes:
-        return write_chains(model, task, exam, state, thought)
     whole = torch.cat([exam.questions, task.written(exam, thought).flatten(2)], dim=-1)
     found, asks = [], exam.questions.shape[-1]
     for rows, questions in _in_parts(model, task, exam, state, thought, whole):
         logits, _ = model.wake(questions, state.select(rows))
-        found.append(logits[:, asks - 1 :].argmax(dim=-1))
+        found.append(likeliest(logits[:, asks - 1 :], task.filler))
     return torch.cat(found).unflatten(0, exam.answers.shape)
 
 

@@ -30,7 +30,10 @@ from labkit.reasoning import asleep
 from labkit.sweep import EXAM
 from labkit.tasks import Exam, Thinking
 
-__all__ = ["KINDS", "Chains", "chosen", "search", "search_cost", "search_rows"]
+__all__ = ["CELL", "KINDS", "Chains", "chosen", "search", "search_cost", "search_rows"]
+
+CELL = ("checkpoint", "seed", "passes", "thought", "kind", "branches", "judge_error")
+"""The columns that make a row the row of one way of searching."""
 
 KINDS = ("one", "samples", "tree", "guess", "majority")
 

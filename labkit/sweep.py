@@ -30,6 +30,7 @@ from typing import Annotated, Any
 
 import pandas as pd
 import torch
+from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tqdm import tqdm
 
@@ -90,7 +91,7 @@ class Grid(BaseModel):
             if recipe in part.recipes and seed in _seeds(part, recipe):
                 knobs = itertools.product(part.passes, part.thought)
                 found += [{"passes": p, "thought": t, "n": part.n} for p, t in knobs]
-        return found
+        return [cell for i, cell in enumerate(found) if cell not in found[:i]]
 
 
 def _seeds(part: Part, recipe: str) -> list[int]:
@@ -155,10 +156,19 @@ def sweep(
 
     Raises:
         ImportError: a scheduler is named, and Dask is not installed.
-        RuntimeError: a worker on this machine was killed; the rows so far are kept.
+        RuntimeError: a worker on this machine was killed, and the rows so far are kept; or another sweep is writing the
+            same table.
     """
     path = Path(path) if path is not None else path_of(grid.name)
     folder = Path(folder).resolve() if folder is not None else data_dir() / "checkpoints"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(path):
+        return _swept(grid, path, folder, workers, scheduler, progress)
+
+
+def _swept(
+    grid: Grid, path: Path, folder: Path, workers: int, scheduler: str | None, progress: bool
+) -> pd.DataFrame:
     rows = read_rows(path, "sweep", set(CELL)) if path.is_file() else None
     have: set[tuple[str, ...]] = set() if rows is None else set(_keys(rows))
     wanted = set()
@@ -264,7 +274,18 @@ def _measured(
 
 
 def _train(recipe: str, seed: int, folder: Path) -> None:
-    train(load_recipe(recipe), seed, folder, progress=False)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f".{recipe}-s{seed}.lock"):  # of two sweeps that want one model the second waits for it
+        train(load_recipe(recipe), seed, folder, progress=False)
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    try:
+        with FileLock(path.with_name(f".{path.name}.lock"), timeout=0):
+            yield
+    except Timeout:
+        raise RuntimeError(f"Another sweep is writing {path}; wait for it, or give --out another table.") from None
 
 
 def _key(cell: Mapping[str, Any]) -> tuple[str, ...]:
@@ -283,7 +304,11 @@ def _pool(workers: int, scheduler: str | None) -> Iterator[tuple[Executor, int]]
             raise ValueError(f"workers must be at least 1, but it is {workers}.")
         # spawned: a forked child would share the threads that torch has started
         with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_as_worker) as pool:
-            yield pool, workers
+            try:
+                yield pool, workers
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)  # what is queued would be done for nothing
+                raise
         return
     try:
         from distributed import Client

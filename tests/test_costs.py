@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 
 from labkit.budget import question_flops, sleep_flops
-from labkit.costs import Cost, answer_cost, read_cost, sleep_cost, thought_cost
+from labkit.costs import answer_cost, read_cost, sleep_cost, thought_cost
 from labkit.models import SleepConfig, SleepLM
 from labkit.reasoning import reason
 from labkit.tasks import DepoThinking, Rule110Thinking, Thinking
@@ -71,7 +72,8 @@ def test_every_weight_of_a_reading_is_moved_once() -> None:
 
 
 def test_a_sleep_is_shared_by_its_questions_and_waking_has_its_price() -> None:
-    assert answer_cost(Cost(100), Cost(7), questions=4, price=10) == 95
+    rows = pd.DataFrame({"flops_sleep": [100, 0], "flops_wake": [7, 7]})
+    assert answer_cost(rows, questions=4, price=10).tolist() == [95, 70]
 
 
 def test_neural_memories_are_counted_and_not_worked_out() -> None:

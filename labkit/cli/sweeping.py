@@ -107,7 +107,7 @@ def search(
     from tqdm import tqdm
 
     from labkit import results
-    from labkit.search import search_rows
+    from labkit.search import CELL, search_rows
 
     seeds, path = seeds_and_path(checkpoint, seed, folder, out, "search")
     tables = [
@@ -117,7 +117,8 @@ def search(
         )
         for one in tqdm(seeds, unit="seed")
     ]  # fmt: skip
-    results.write_table(path, pd.concat(tables, ignore_index=True))
+    new = pd.concat(tables, ignore_index=True)
+    results.add_rows(path, new, CELL, lambda old: results.read_rows(old, "search", set(CELL)))
     typer.echo(f"Stored in {path}.")
 
 

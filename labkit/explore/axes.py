@@ -10,14 +10,14 @@ import torch
 
 from labkit import sweep
 from labkit.checkpoints import load, task_of
-from labkit.costs import sleep_cost, thought_cost
+from labkit.costs import answer_cost, sleep_cost, thought_cost
 from labkit.evaluate import EXAM_SEEDS
 from labkit.explore import style
 from labkit.explore.panel import Panel, choice, slider
 from labkit.files import data_dir
 from labkit.intervals import Interval, mean_of_seeds
 from labkit.laws.reach import depths_of, reach_table
-from labkit.laws.verdict import snowball
+from labkit.laws.verdict import snowball, whole_seeds
 from labkit.reasoning import asleep, write_chains
 from labkit.results import read_rows
 from labkit.tasks import Thinking
@@ -32,23 +32,18 @@ NOTHING = "There are no rows for this yet; {} makes them."
 
 
 def swept(grid: str = "arms") -> pd.DataFrame:
-    """The rows of a sweep with their reach; none, and a printed sentence, where it was not run."""
+    """The rows of a sweep with their reach, of the seeds that have all cells; none, and a printed sentence, before it."""
     try:
-        return reach_table(sweep.read(grid))
+        return whole_seeds(reach_table(sweep.read(grid)))
     except FileNotFoundError as missing:
         print(missing)
         return pd.DataFrame(columns=["checkpoint", "trace", "seed", "passes", "thought", "reach"])
 
 
 def arms_in(rows: pd.DataFrame) -> list[str]:
-    """The arms that have at least two seeds with every cell."""
-    found = []
-    for arm in ARMS:
-        part = rows[(rows["checkpoint"] == f"think-{arm}-32") & (rows["passes"] > 0)]
-        whole = part.groupby("seed").size()
-        if len(whole) and (whole == whole.max()).sum() > 1:
-            found.append(arm)
-    return found
+    """The arms that have at least two seeds."""
+    seeds = rows.groupby("checkpoint")["seed"].nunique()
+    return [arm for arm in ARMS if seeds.get(f"think-{arm}-32", 0) > 1]
 
 
 def cells(rows: pd.DataFrame, arm: str) -> dict[tuple[int, int], Interval]:
@@ -88,11 +83,14 @@ def corner_guess(rows: pd.DataFrame) -> Panel:
             f"multiplied, {sleep * think / base:.1f}. You say {mine.value / 10:.1f}."
         )
 
-    return Panel("axes-guess", show, controls=[mine], figures=[fig], source=stored_at(rows, "arms"))
+    return Panel("axes-guess", show, controls=[mine], figures=[fig], source=stored_at(rows, "arms", intervals=False))
 
 
-def live(checkpoint: str = MODEL, seed: int = 0) -> Panel:
-    """One model, its weights fixed: sleep passes and written waypoints, answers by hops on fresh graphs."""
+def live(checkpoint: str = MODEL, seed: int = 0, *, fast: bool = False) -> Panel:
+    """One model, its weights fixed: sleep passes and written waypoints, answers by hops on fresh graphs.
+
+    `fast` draws a quarter as many graphs at a move.
+    """
     model, card = load(checkpoint, seed)
     task = task_of(card)
     assert isinstance(task, Thinking)
@@ -104,13 +102,13 @@ def live(checkpoint: str = MODEL, seed: int = 0) -> Panel:
     before = style.line(fig, "the move before", colour=style.tint(style.ROLES["model"], 0.3))
     alone = style.line(fig, "snowball: the product of its leaps", colour=style.GREY, dash="dot", markers=False)
     now = style.line(fig, "now", colour=style.ROLES["model"])
-    draws = itertools.count()
+    draws, count = itertools.count(), INSTANCES // 4 if fast else INSTANCES
     depths = list(range(1, task.max_depth + 1))
 
     def show() -> str:
         # beyond the seeds of training and of all stored exams
         generator = torch.Generator().manual_seed(2 * EXAM_SEEDS + next(draws))
-        exam = task.exam(INSTANCES, generator)
+        exam = task.exam(count, generator)
         with torch.inference_mode():
             state = asleep(model, exam.context, passes.value)
             share = {}
@@ -129,7 +127,7 @@ def live(checkpoint: str = MODEL, seed: int = 0) -> Panel:
         sleep = sleep_cost(model.config, task.context, passes.value).flops / 1e6
         wake = thought_cost(model.config, task.trace, 3, thought.value).flops / 1e6
         return (
-            f"N = {passes.value}, R = {thought.value}: {np.mean(share[thought.value]):.2f} right, on {INSTANCES} fresh "
+            f"N = {passes.value}, R = {thought.value}: {np.mean(share[thought.value]):.2f} right, on {count} fresh "
             f"graphs. Sleep costs {sleep:.1f} million operations a graph, an answer {wake:.2f}."
         )
 
@@ -197,7 +195,7 @@ def equal_operations(rows: pd.DataFrame) -> Panel:
         best: dict[str, tuple[float, float]] = {}
 
         def millions(cells: pd.DataFrame) -> pd.Series:
-            return (cells["flops_sleep"] / questions.value + price.value * cells["flops_wake"]) / 1e6
+            return answer_cost(cells, questions.value, price.value) / 1e6
 
         with fig.batch_update():
             for kind, trace in dots.items():
@@ -209,7 +207,8 @@ def equal_operations(rows: pd.DataFrame) -> Panel:
         told = "; ".join(f"{kind} {deep:.1f} hops for {cost:.2f}" for kind, (deep, cost) in best.items())
         return f"Deepest, and million operations an answer: {told}."
 
-    return Panel("axes-operations", show, controls=[questions, price], figures=[fig], source=stored_at(rows, "arms"))
+    source = f"{stored_at(rows, 'arms', intervals=False)} Crosses: data/results/sweep-long.csv. Means of the seeds."
+    return Panel("axes-operations", show, controls=[questions, price], figures=[fig], source=source)
 
 
 def rivals() -> pd.DataFrame:
@@ -264,10 +263,11 @@ def _kind(passes: int, thought: int) -> str:
     )
 
 
-def stored_at(rows: pd.DataFrame, grid: str) -> str:
+def stored_at(rows: pd.DataFrame, grid: str, *, intervals: bool = True) -> str:
     """Where the rows of a sweep lie and what stands behind them, in words."""
     origin = f"Stored: data/results/sweep-{grid}.csv, from `labkit sweep {grid}`"
     if not len(rows):
         return f"{origin}; not there yet."
     asked = len(depths_of(rows))
-    return f"{origin}; {int(rows['n'].iloc[0]):,} unseen graphs a seed, hops 1 to {asked}, 95% intervals over seeds."
+    ends = ", 95% intervals over seeds" if intervals else ""
+    return f"{origin}; {int(rows['n'].iloc[0]):,} unseen graphs a seed, hops 1 to {asked}{ends}."

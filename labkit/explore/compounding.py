@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from labkit import sweep
+from labkit.costs import answer_cost
 from labkit.explore import style
 from labkit.explore.axes import ARMS, MODEL, NOTHING, arms_in, stored_at
 from labkit.explore.panel import Panel, choice, slider
@@ -27,8 +28,8 @@ def verdicts() -> pd.DataFrame:
         return pd.DataFrame()
     rows = pd.read_csv(path)
     shown = pd.DataFrame({"a step of thought": rows["trace"].map(ARMS), "seeds": rows["seeds"]})
-    named = {"sleep": "sleep alone", "thought": "thought alone", "interaction": "D", "mix_1": "lead of the mix",
-             "above_null": "share right above the snowball"}  # fmt: skip
+    named = {"sleep": "sleep alone", "thought": "thought alone", "interaction": "D", "log_odds": "D in log-odds",
+             "mix_1": "lead of the mix", "above_null": "share right above the snowball"}  # fmt: skip
     for column, words in named.items():
         if column in rows:
             shown[words] = [_with_ends(row, column) for row in rows.to_dict("records")]
@@ -123,7 +124,7 @@ def planner(rows: pd.DataFrame) -> Panel:
     def show() -> str:
         if not len(table):
             return NOTHING.format("`labkit sweep arms`")
-        cost = (table["flops_sleep"] / questions.value + price.value * table["flops_wake"]) / 1e6
+        cost = answer_cost(table, questions.value, price.value) / 1e6
         within = cost <= budget.value
         top = table.index == table.loc[within, "reach"].idxmax() if within.any() else np.zeros(len(table), bool)
         with fig.batch_update():
@@ -134,12 +135,18 @@ def planner(rows: pd.DataFrame) -> Panel:
         if not within.any():
             return f"Nothing can be had for {budget.value} million operations; the cheapest costs {cost.min():.2f}."
         one = table[top].iloc[0]
+        told = f"the product s(N) (1 + g R), fitted to this grid, says {one['predicted']:.2f}"
+        if one["thought"] > rows["thought"].max():
+            told = "of a model that only thinks"
         return (
             f"Deepest for {budget.value} million: N = {one['passes']:.0f}, R = {one['thought']:.0f}, measured "
-            f"{one['reach']:.2f} hops, predicted by the product s(N) (1 + g R) {one['predicted']:.2f}."
+            f"{one['reach']:.2f} hops, {told}."
         )
 
-    source = f"{stored_at(rows, 'arms')} R above 2: models that only think, data/results/sweep-long.csv."
+    source = (
+        f"{stored_at(rows, 'arms', intervals=False)} R above 2: models that only think, data/results/sweep-long.csv. "
+        "Means of the seeds."
+    )
     return Panel("compound-planner", show, controls=[budget, questions, price], figures=[fig], source=source)
 
 

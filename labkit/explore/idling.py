@@ -79,9 +79,10 @@ def many_days(rows: pd.DataFrame) -> Panel:
         ),
         "late": style.figure(
             "idle-late", "Waiting for an answer", x="load (share of the time)", y="95th percentile (ms)",
-            x_range=(0, 1), y_range=(0, 60), width=520,
+            x_range=(0, 1), y_range=(0, 3), width=520,
         ),
     }  # fmt: skip
+    figures["late"].update_yaxes(type="log")
     lines = {
         (what, n): style.line(fig, f"N = {n}", colour=colour)
         for what, fig in figures.items()
@@ -109,13 +110,13 @@ def many_days(rows: pd.DataFrame) -> Panel:
 
 
 def free_until(rows: pd.DataFrame, questions: int, passes: int) -> float | None:
-    """The largest load at which N passes still win nine tenths of what they win at the least load; None if none do."""
+    """The load up to which N passes win nine tenths of what they win at the least load; None if they win nothing."""
     part = rows[rows["questions"] == questions].groupby(["passes", "load"])["right"].mean()
     gain = part.loc[passes] - part.loc[1]
     if not gain.iloc[0] > 0:
         return None
-    held = gain[gain >= 0.9 * gain.iloc[0]]
-    return float(held.index.max())
+    held = (gain >= 0.9 * gain.iloc[0]).cummin()
+    return float(gain.index[held].max())
 
 
 def _costs(rows: pd.DataFrame) -> Costs | None:

@@ -9,12 +9,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import brentq, isotonic_regression
 
+from labkit.costs import answer_cost
 from labkit.intervals import Interval, mean_of_seeds
 from labkit.laws.fitting import Fit, fit, jackknife
 from labkit.laws.reach import REACHES, depths_of, fit_reach
 
 __all__ = [
-    "cost_of", "explained", "held_out", "held_out_reach", "oversleeping", "predicted_reach", "split_by_cost",
+    "explained", "held_out", "held_out_reach", "oversleeping", "predicted_reach", "split_by_cost",
     "substitution",
 ]  # fmt: skip
 
@@ -22,14 +23,9 @@ Floats = NDArray[np.float64]
 CELL = ["params", "passes", "thought"]
 
 
-def cost_of(rows: pd.DataFrame, questions: float = 1.0) -> pd.Series:
-    """Operations of one answer for every row, sleep shared by so many questions."""
-    return rows["flops_sleep"] / questions + rows["flops_wake"]
-
-
 def split_by_cost(rows: pd.DataFrame, share: float = 0.6, questions: float = 1.0) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The cheap part of a grid, the given share of its cells, and the dear rest; a cell goes whole to one side."""
-    costs = cost_of(rows, questions).groupby([rows[name] for name in CELL]).mean().sort_values()
+    costs = answer_cost(rows, questions).groupby([rows[name] for name in CELL]).mean().sort_values()
     cheap = set(costs.index[: int(np.ceil(share * len(costs)))])
     inside = np.array([cell in cheap for cell in rows[CELL].itertuples(index=False, name=None)])
     return rows[inside], rows[~inside]
@@ -40,11 +36,11 @@ def held_out(rows: pd.DataFrame, laws: Sequence[str], share: float = 0.6) -> pd.
 
     Returns for each law, and for "mean" (the cheap part's mean error, a null) and "dearest" (the mean of each width's
     dearest cheap cell, a null that extrapolates nothing), the root mean square of what the prediction is off, in
-    shares, with its interval over seeds; and how much less that is than the first null's.
+    shares, with its interval over seeds; and how much less that is than with "dearest".
     """
     cheap, dear = split_by_cost(rows, share)
     predictions: dict[str, Floats] = {"mean": np.full(len(dear), cheap["error"].mean())}
-    last = cheap.assign(cost=cost_of(cheap)).sort_values("cost").groupby("params").tail(cheap["seed"].nunique())
+    last = cheap.assign(cost=answer_cost(cheap)).sort_values("cost").groupby("params").tail(cheap["seed"].nunique())
     by_width = last.groupby("params")["error"].mean()
     predictions["dearest"] = dear["params"].map(by_width).fillna(cheap["error"].mean()).to_numpy()
     for law in laws:
@@ -94,7 +90,8 @@ def explained(rows: pd.DataFrame, questions: float = 1.0) -> dict[str, Interval]
     """
 
     def shares(part: pd.DataFrame) -> Floats:
-        cells = part.assign(cost=cost_of(part, questions)).groupby(CELL)[["error", "cost"]].mean().sort_values("cost")
+        costs = part.assign(cost=answer_cost(part, questions))
+        cells = costs.groupby(CELL)[["error", "cost"]].mean().sort_values("cost")
         error = cells["error"].to_numpy()
         curve = isotonic_regression(error, increasing=False).x
         alone = 1 - float(((error - curve) ** 2).sum() / ((error - error.mean()) ** 2).sum())

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from labkit.intervals import Interval, mean_of_seeds
-from labkit.laws.reach import reach_table
-from labkit.laws.verdict import Verdict, judge, snowball
+from labkit.laws.reach import depths_of, reach_table
+from labkit.laws.verdict import (
+    Verdict,
+    corner_values,
+    difference_of_differences,
+    judge,
+    snowball,
+    whole_seeds,
+)
 from labkit.tasks.thinking import leaps
 
-__all__ = ["above_the_null", "as_row", "specialists", "strides", "verdicts"]
+__all__ = ["above_the_null", "as_row", "log_odds", "specialists", "strides", "verdicts"]
 
 ENDS = (1, 4)
 """The N of the specialists: corner-n1 and corner-n4 without thought, for all arms, and corner-<trace>-n<N> with it."""
@@ -33,20 +41,30 @@ def specialists(rows: pd.DataFrame, trace: str) -> pd.DataFrame | None:
 
 
 def above_the_null(rows: pd.DataFrame) -> Interval | None:
-    """How much more is right than the snowball says, over all N of 1 or more, R above 0 and depths within reach.
+    """How much more is right than the snowball says, over all N of 1 or more, R above 0, and depths.
 
-    Only where the null itself is above .1 for the mean of seeds: elsewhere both are nearly nothing. None for arms that
-    write nothing.
+    Only cells whose null, mean of seeds, is above .1: elsewhere both are nearly nothing. None for arms that write
+    nothing.
     """
     trace = rows["trace"].iloc[0]
     if trace not in ("even", "single"):
         return None
-    depths = [int(name.removeprefix("right_")) for name in rows if str(name).startswith("right_")]
+    depths = depths_of(rows)
     table = {(d, int(r)): leaps(trace, d, int(r)) for d in depths for r in rows["thought"].unique()}
     found = snowball(rows[rows["passes"] >= 1], table)
     cells = found.groupby(["passes", "thought", "depth"])["null"].transform("mean")
     found = found[cells > 0.1]
     return mean_of_seeds((found["share"] - found["null"]).groupby(found["seed"]).mean().tolist())
+
+
+def log_odds(rows: pd.DataFrame) -> Interval:
+    """The difference of differences in log-odds of a right answer over all depths. It decides nothing."""
+    table = rows[rows["passes"] >= 1]
+    depths = depths_of(table)
+    asked = table["n"] * len(depths)
+    right = table[[f"right_{d}" for d in depths]].sum(axis=1)
+    odds = np.log((right + 0.5) / (asked - right + 0.5))
+    return difference_of_differences(corner_values(table.assign(reach=odds)))
 
 
 def verdicts(
@@ -60,8 +78,9 @@ def verdicts(
         rivals: of models that know one axis only, for the contest at equal operations.
     """
     told = []
-    for name, part in rows.groupby("checkpoint", sort=False):
-        part = part[part["passes"] <= most]
+    for name, part in whole_seeds(rows[rows["passes"] <= most]).groupby("checkpoint", sort=False):
+        if part["seed"].nunique() < 2:
+            continue
         trace, found = part["trace"].iloc[0], judge(part, rivals=rivals)
         own = specialists(corners, trace) if corners is not None else None
         told.append({"model": name, **as_row(part, found), **_beside(found, own, rivals)})
@@ -78,9 +97,10 @@ def as_row(rows: pd.DataFrame, found: Verdict) -> dict[str, Any]:
         row |= _columns(f"reach_{n}_{r}", corner)
     for axis, moved in found.alive.items():
         row |= _columns(axis, moved)
-    row |= _columns("interaction", found.interaction)
+    row |= _columns("interaction", found.interaction) | _columns("log_odds", log_odds(rows))
     for questions, lead in (found.mix or {}).items():
         row |= _columns(f"mix_{questions}", lead)
+    row |= {"contest_seeds": found.contest_seeds, "rivals_censored": found.rivals_censored}
     row |= _columns("above_null", above_the_null(rows))
     return {**row, "verdict": found.word, "sentence": found.sentence}
 

@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from labkit.costs import answer_cost
 from labkit.intervals import Interval, mean_of_seeds
 from labkit.laws.reach import depths_of, reach_table
 
-__all__ = ["ADDS", "Verdict", "contest", "corner_values", "difference_of_differences", "judge", "snowball"]
+__all__ = [
+    "ADDS", "Verdict", "contest", "corner_values", "difference_of_differences", "judge", "snowball", "whole_seeds",
+]  # fmt: skip
 
 ADDS = 0.5
 """Hops on either side of zero within which the whole interval of D must lie for "adds"."""
@@ -28,7 +31,8 @@ class Verdict:
         interaction: D, the difference of differences of r; None with a dead axis.
         mix: the lead of the best mix over the best pure axis at equal operations, for each number of questions a
             sleep; None with a dead axis or without budgets.
-        censored: share of seeds whose best cell is censored.
+        contest_seeds: how many seeds stand behind it: those that the rivals have as well.
+        censored: share of seeds whose best cell is censored; rivals_censored: of the rivals' deepest cells.
         corners: r at (1, 0), (1, R_max), (N_max, 0), (N_max, R_max).
     """
 
@@ -36,7 +40,9 @@ class Verdict:
     alive: dict[str, Interval]
     interaction: Interval | None
     mix: dict[int, Interval] | None
+    contest_seeds: int
     censored: float
+    rivals_censored: float
     corners: dict[tuple[int, int], Interval]
 
     @property
@@ -51,7 +57,7 @@ class Verdict:
         contest = f"the best mix leads the best pure axis by {', '.join(leads)}" if leads else "no mix has a rival"
         return (
             f"{self.word.capitalize()}: the difference of differences is {_told(self.interaction)} hops ({moved}), and "
-            f"at equal operations {contest}."
+            f"at equal operations {contest} ({self.contest_seeds} seeds)."
         )
 
 
@@ -68,6 +74,11 @@ def judge(
     Raises ValueError, in a sentence, where a seed lacks a cell or there are fewer than two seeds.
     """
     rows = reach_table(rows[rows["passes"] >= 1])
+    far = None if rivals is None else whole_seeds(reach_table(rivals))
+    beside = rows["seed"].nunique() if far is None else len(set(rows["seed"]) & set(far["seed"]))
+    deepest = 0.0
+    if far is not None and len(far):
+        deepest = float(far.loc[far["thought"] == far["thought"].max(), "censored"].mean())
     values = corner_values(rows)
     low, high = values.columns[0], values.columns[-1]
     one_n, one_r = (low[0], high[1]), (high[0], low[1])
@@ -76,10 +87,9 @@ def judge(
     best = rows[(rows["passes"] == high[0]) & (rows["thought"] == high[1])]
     censored = float(best["censored"].mean())
     if not all(map(_apart, alive.values())):
-        return Verdict("dead", alive, None, None, censored, corners)
+        return Verdict("dead", alive, None, None, beside, censored, deepest, corners)
     found = difference_of_differences(values)
-    rivals = None if rivals is None else reach_table(rivals)
-    mix = {q: lead for q in questions if (lead := contest(rows, q, rivals)) is not None}
+    mix = {q: lead for q in questions if (lead := contest(rows, q, far)) is not None}
     won = bool(mix) and next(iter(mix.values())).low > 0
     if found.low > 0 and won:
         word = "compounds"
@@ -89,7 +99,15 @@ def judge(
         word = "substitutes"
     else:
         word = "undecided"
-    return Verdict(word, alive, found, mix, censored, corners)
+    return Verdict(word, alive, found, mix, beside, censored, deepest, corners)
+
+
+def whole_seeds(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of those seeds that have every cell any seed of the same model has: a sweep may still be going on."""
+    cells = rows.groupby(["checkpoint", "seed"]).size()
+    most = cells.groupby("checkpoint").transform("max")
+    whole = set(cells.index[cells == most])
+    return rows[[key in whole for key in rows[["checkpoint", "seed"]].itertuples(index=False, name=None)]]
 
 
 def corner_values(rows: pd.DataFrame) -> pd.DataFrame:
@@ -110,7 +128,7 @@ def contest(rows: pd.DataFrame, questions: int = 1, rivals: pd.DataFrame | None 
     """How much deeper the best mix of sleep and thought reaches than the best pure axis, at equal operations.
 
     For every budget that some mix costs, the best mix and the best pure cell within it are chosen by all seeds but one
-    and compared on that one. None where no budget affords both.
+    and compared on that one. None where no budget affords both, or fewer than two seeds have all cells.
 
     Args:
         rows: of one arm, with ``reach``.
@@ -125,6 +143,8 @@ def contest(rows: pd.DataFrame, questions: int = 1, rivals: pd.DataFrame | None 
     if rivals is not None:
         theirs = rivals.pivot_table(index="seed", columns=["checkpoint", "passes", "thought"], values="reach")
         values = pd.concat([_plainly(values), _plainly(theirs)], axis=1, join="inner")
+        if len(values) < 2:
+            return None
         # what a cell costs depends on shapes alone, so it is the same for every seed of a recipe
         for name, own in rivals.groupby("checkpoint"):
             cost |= {(name, *cell): operations for cell, operations in _cost(own, questions).items()}
@@ -151,8 +171,7 @@ def _plainly(square: pd.DataFrame) -> pd.DataFrame:
 
 def _cost(rows: pd.DataFrame, questions: int) -> dict[tuple[Any, ...], float]:
     """Operations of an answer, by N and R."""
-    means = rows.groupby(["passes", "thought"])[["flops_sleep", "flops_wake"]].mean()
-    return (means["flops_sleep"] / questions + means["flops_wake"]).to_dict()
+    return answer_cost(rows, questions).groupby([rows["passes"], rows["thought"]]).mean().to_dict()
 
 
 def snowball(rows: pd.DataFrame, leaps: dict[tuple[int, int], list[int]]) -> pd.DataFrame:
@@ -160,17 +179,17 @@ def snowball(rows: pd.DataFrame, leaps: dict[tuple[int, int], list[int]]) -> pd.
 
     Args:
         rows: of a sweep, R = 0 among them.
-        leaps: for (depth, R) the lengths of the leaps of a chain; a leap of 0 stays where it is, which is depth 1's.
+        leaps: for (depth, R) the lengths of the leaps of a chain; a leap of 0 stays where it is, and is always right.
 
     Returns columns seed, passes, thought, depth, share, null.
     """
     depths, found = depths_of(rows), []
     for (seed, passes), part in rows.groupby(["seed", "passes"]):
         plain = part[part["thought"] == 0].iloc[0]
-        single = {d: plain[f"right_{d}"] / plain["n"] for d in depths}
+        single = {0: 1.0, **{d: plain[f"right_{d}"] / plain["n"] for d in depths}}
         for _, row in part[part["thought"] > 0].iterrows():
             for depth in depths:
-                null = float(np.prod([single[max(1, leap)] for leap in leaps[depth, int(row["thought"])]]))
+                null = float(np.prod([single[leap] for leap in leaps[depth, int(row["thought"])]]))
                 share = row[f"right_{depth}"] / row["n"]
                 cell = {"seed": seed, "passes": passes, "thought": row["thought"], "depth": depth}
                 found.append({**cell, "share": share, "null": null})
