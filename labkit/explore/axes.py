@@ -23,7 +23,10 @@ from labkit.results import read_rows
 from labkit.tasks import Thinking
 from labkit.tasks.thinking import leaps
 
-__all__ = ["ARMS", "corner_guess", "equal_operations", "live", "reaches", "rivals", "searching", "stored_at", "swept"]
+__all__ = [
+    "ARMS", "corner_guess", "equal_operations", "live", "reaches", "rivals", "searched", "searching", "stored_at",
+    "swept",
+]  # fmt: skip
 
 ARMS = {"even": "even waypoints", "single": "one hop a step", "filler": "fillers", "loops": "loops of the wake pass"}
 MODEL = "think-even-32"
@@ -32,7 +35,7 @@ NOTHING = "There are no rows for this yet; {} makes them."
 
 
 def swept(grid: str = "arms") -> pd.DataFrame:
-    """The rows of a sweep with their reach, of the seeds that have all cells; none, and a printed sentence, before it."""
+    """The rows of a sweep with their reach, of seeds that have all cells; none, and a printed sentence, without it."""
     try:
         return whole_seeds(reach_table(sweep.read(grid)))
     except FileNotFoundError as missing:
@@ -219,10 +222,16 @@ def rivals() -> pd.DataFrame:
     return reach_table(sweep.read("long")).groupby("thought")[columns].mean()
 
 
+def searched() -> pd.DataFrame:
+    """The rows of `labkit search` for the model of notebook 04; none where it was not run."""
+    path = data_dir() / "results" / f"{MODEL}-search.csv"
+    needed = {"kind", "branches", "judge_error"}
+    return read_rows(path, f"search {MODEL}", needed) if path.is_file() else pd.DataFrame()
+
+
 def searching() -> Panel:
     """Right answers against operations for samples, a tree, the majority and blind guesses, by the judge's error."""
-    path = data_dir() / "results" / f"{MODEL}-search.csv"
-    rows = read_rows(path, f"search {MODEL}", {"kind", "branches", "judge_error"}) if path.is_file() else pd.DataFrame()
+    rows = searched()
     error = choice("the judge errs", [("never", 0.0), ("1 time in 10", 0.1), ("3 times in 10", 0.3)], 0.0)
     passes = choice("sleep passes N", [1, 2, 4], 1)
     hops = slider("hops asked for", 6, 1, 10)
@@ -253,7 +262,7 @@ def searching() -> Panel:
         told = ", ".join(f"{s:.2f} with {b}" for b, s in blind.items())
         return f"The same judge finds a right one among blind guesses, for nothing, in {told} of them."
 
-    source = f"Stored: data/results/{path.name}, from `labkit search {MODEL}`; mean of the seeds there."
+    source = f"Stored: data/results/{MODEL}-search.csv, from `labkit search {MODEL}`; mean of the seeds there."
     return Panel("axes-search", show, controls=[error, passes, hops], figures=[fig], source=source)
 
 

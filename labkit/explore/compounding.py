@@ -15,7 +15,7 @@ from labkit.laws.comparing import held_out_reach, predicted_reach
 from labkit.laws.reach import fit_reach, reach_table
 from labkit.laws.verdict import judge
 
-__all__ = ["corners", "held_out", "planner", "verdicts"]
+__all__ = ["corners", "held_out", "pays_from", "planner", "verdicts"]
 
 TRAINED = 4  # passes; beyond it nothing was taught
 
@@ -148,6 +148,29 @@ def planner(rows: pd.DataFrame) -> Panel:
         "Means of the seeds."
     )
     return Panel("compound-planner", show, controls=[budget, questions, price], figures=[fig], source=source)
+
+
+def pays_from(rows: pd.DataFrame, questions: tuple[int, ...] = (1, 4, 16, 64)) -> pd.DataFrame:
+    """The R from which N passes reach deeper than one pass with as much more thought as these cost, by the product.
+
+    With strides s(N), a pass that costs P operations shared by q questions, and a step that costs W, that is where
+    ``s(N) (R + 1) = s(1) (R + 1 + (N - 1) P / (q W))``. Extrapolated: no model here was asked so far.
+
+    Returns a row for each N and a column for each q; the R are rounded up.
+    """
+    part = rows[(rows["checkpoint"] == MODEL) & rows["passes"].between(1, TRAINED)]
+    if not len(part):
+        return pd.DataFrame()
+    means = part.groupby(["passes", "thought"])[["reach", "flops_sleep", "flops_wake"]].mean()
+    one = means.loc[(1, 0)]
+    step, read = means.loc[(1, 1), "flops_wake"] - one["flops_wake"], one["flops_sleep"]
+    found = {}
+    for n in range(2, TRAINED + 1):
+        longer = means.loc[(n, 0), "reach"] - one["reach"]
+        found[f"N = {n}"] = {
+            f"q = {q}": int(np.ceil(one["reach"] * (n - 1) * read / (q * step) / longer)) - 1 for q in questions
+        }
+    return pd.DataFrame(found).T
 
 
 def _cells(rows: pd.DataFrame) -> pd.DataFrame:
