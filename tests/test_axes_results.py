@@ -1,0 +1,71 @@
+"""What README and LOG say of sleep and thought is what the stored rows say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from labkit import sweep
+from labkit.intervals import Interval
+from labkit.laws.comparing import held_out_reach
+from labkit.laws.reach import reach_table
+from labkit.laws.telling import verdicts
+
+ROOT = Path(__file__).resolve().parent.parent
+README = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+LOG = " ".join((ROOT / "data" / "LOG.md").read_text(encoding="utf-8").split())
+
+
+def told(value: float) -> str:
+    return f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.2f}"
+
+
+@pytest.fixture(scope="module")
+def even() -> pd.DataFrame:
+    rows = reach_table(sweep.read("arms"))
+    return rows[(rows["checkpoint"] == "think-even-32") & rows["passes"].between(1, 4)]
+
+
+def test_the_stored_verdicts_are_those_of_the_stored_rows() -> None:
+    stored = pd.read_csv(ROOT / "data" / "results" / "verdicts.csv")
+    corners = sweep.read("corners") if sweep.path_of("corners").is_file() else None
+    again = verdicts(sweep.read("arms"), corners, sweep.read("long"))
+    assert stored["sentence"].tolist() == again["sentence"].tolist()
+    assert stored["both"].tolist() == again["both"].tolist()
+
+
+def test_reaches(even: pd.DataFrame) -> None:
+    mean = even.groupby(["passes", "thought"])["reach"].mean()
+    one, four, two, both = (f"{mean[cell]:.1f}" for cell in ((1, 0), (4, 0), (1, 2), (4, 2)))
+    beginning = f"reaches {one} hops after one pass, {four} after four, {two} with one pass and two waypoints"
+    assert f"{beginning}, and {both} with both" in README
+    for n in (1, 2, 4):
+        assert f"N = {n}: {' '.join(f'{mean[n, r]:.2f}' for r in (0, 1, 2))}" in LOG
+
+
+def test_the_product_and_the_sum(even: pd.DataFrame) -> None:
+    scored = held_out_reach(even).set_index("law")
+    product, total = (told(scored.loc[kind, "rms"]) for kind in ("product", "sum"))
+    assert f"predicts held-out cells to {product} hops, a sum to {total}" in README
+    assert f"to {product} hops [{told(scored.loc['product', 'low'])}, {told(scored.loc['product', 'high'])}]" in LOG
+
+
+def test_the_verdict_s_numbers() -> None:
+    row = pd.read_csv(ROOT / "data" / "results" / "verdicts.csv").set_index("model").loc["think-even-32"]
+    interaction = Interval(row["interaction"], row["interaction_low"], row["interaction_high"])
+    assert f"D = +{interaction.value:.2f} [{told(interaction.low)}, {told(interaction.high)}]" in LOG
+    assert row["verdict"] == "undecided" and "**undecided**: more than additive" in LOG
+    assert f"goes {-row['mix_1']:.1f} hops deeper" in README and f"lies {-row['mix_1']:.1f} hops behind it" in LOG
+    null = f"{row['above_null']:.2f} [{row['above_null_low']:.2f}, {row['above_null_high']:.2f}]".replace("0.", ".")
+    assert f"({null} above the product of its leaps)" in README and f"lies {null} above the snowball" in LOG
+
+
+def test_search_is_beside_its_control() -> None:
+    rows = pd.read_csv(ROOT / "data" / "results" / "think-even-32-search.csv")
+    assert rows["seed"].nunique() == 6
+    cell = ["kind", "passes", "thought", "branches", "judge_error"]
+    share = rows.assign(share=rows["right_6"] / rows["n"]).groupby(cell)["share"].mean()
+    chains, blind = told(share["samples", 1, 0, 16, 0.0]), told(share["guess", 1, 0, 16, 0.0])
+    assert f"is right in {chains} with an oracle" in LOG and f"among 20 nodes, {blind};" in LOG
