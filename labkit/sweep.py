@@ -156,8 +156,8 @@ def sweep(
 
     Raises:
         ImportError: a scheduler is named, and Dask is not installed.
-        RuntimeError: a worker on this machine was killed, and the rows so far are kept; or another sweep is writing the
-            same table.
+        ChildProcessError: a worker on this machine was killed; the rows so far are kept.
+        BlockingIOError: another sweep is writing the same table.
     """
     path = Path(path) if path is not None else path_of(grid.name)
     folder = Path(folder).resolve() if folder is not None else data_dir() / "checkpoints"
@@ -186,7 +186,7 @@ def _swept(
                     write_table(path, rows)
                 bar.update(1)
     except BrokenProcessPool:
-        raise RuntimeError(
+        raise ChildProcessError(
             f"A worker was killed. The rows so far are in {path}; the same command measures the rest."
         ) from None
     assert rows is not None  # a grid has cells
@@ -285,7 +285,7 @@ def _alone(path: Path) -> Iterator[None]:
         with FileLock(path.with_name(f".{path.name}.lock"), timeout=0):
             yield
     except Timeout:
-        raise RuntimeError(f"Another sweep is writing {path}; wait for it, or give --out another table.") from None
+        raise BlockingIOError(f"Another sweep is writing {path}; wait for it, or give --out another table.") from None
 
 
 def _key(cell: Mapping[str, Any]) -> tuple[str, ...]:

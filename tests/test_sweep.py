@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 import psutil
 import pytest
+from filelock import FileLock
 
 from labkit.checkpoints import load, task_of
 from labkit.costs import sleep_cost, thought_cost
@@ -99,11 +100,33 @@ def test_a_killed_worker_loses_no_row(data: Path, monkeypatch: pytest.MonkeyPatc
             killed.append([os.kill(child.pid, signal.SIGKILL) for child in workers_of(psutil.Process())])
 
     monkeypatch.setattr(module, "write_table", then_kill)
-    with pytest.raises(RuntimeError, match=r"A worker was killed\. The rows so far are in"):
+    with pytest.raises(ChildProcessError, match=r"A worker was killed\. The rows so far are in"):
         sweep(load_grid("try"), workers=1, progress=False)
     kept = pd.read_csv(data / "results" / "sweep-try.csv")
     assert 1 <= len(kept) < 8
     assert len(sweep(load_grid("try"), workers=1, progress=False)) == 8
+
+
+def test_two_sweeps_do_not_write_one_table(data: Path) -> None:
+    with FileLock(data / "results" / ".sweep-try.csv.lock"), pytest.raises(BlockingIOError, match="Another sweep"):
+        sweep(load_grid("try"), workers=1, progress=False)
+
+
+def test_cells_that_are_named_twice_are_measured_once(data: Path) -> None:
+    (data / "sweeps" / "try.toml").write_text(GRID + GRID.split("\n", 1)[1].replace("[1, 2]", "[2, 2]"))
+    assert len(load_grid("try").cells("tiny", 0)) == 4
+
+
+def test_a_cell_that_fails_ends_the_sweep_and_what_is_queued(data: Path) -> None:
+    (data / "recipes" / "late.toml").write_text(RECIPE.replace("steps = 2", "steps = 100000"))
+    sweep(load_grid("try"), workers=1, progress=False)
+    (data / "results" / "sweep-try.csv").unlink()
+    (data / "checkpoints" / "tiny-s1.safetensors").write_bytes(b"damaged")
+    (data / "sweeps" / "try.toml").write_text(GRID.replace('["tiny"]', '["tiny", "late"]'))
+    began = time.monotonic()
+    with pytest.raises(ValueError, match="tiny-s1"):
+        sweep(load_grid("try"), workers=1, progress=False)
+    assert time.monotonic() - began < 60  # the long training behind it was not begun
 
 
 def test_workers_end_with_their_sweep(data: Path) -> None:

@@ -29,9 +29,11 @@ def sweep(
 
     loaded = sweeps.load_grid(grid)
     path = table_path(f"sweep-{loaded.name}", folder, out)
-    rows = sweeps.sweep(
-        loaded, path, folder=folder, workers=workers, scheduler=scheduler, progress=not quiet
-    )  # fmt: skip
+    try:
+        rows = sweeps.sweep(loaded, path, folder=folder, workers=workers, scheduler=scheduler, progress=not quiet)
+    except KeyboardInterrupt:
+        typer.echo(f"\nStopped. The rows so far are in {path}; the same command goes on.", err=True)
+        raise typer.Exit(130) from None
     typer.echo(f"{sweeps.report(rows)}\n\nStored in {path}.")
 
 
