@@ -10,6 +10,7 @@ A grid is a TOML file in `data/sweeps/`:
     passes = [1, 2, 3, 4]           # N
     thought = [0, 1, 2, 3]          # R; more than the task has is refused
     n = 1000                        # unseen instances for each seed
+    carry = ["both"]                # what goes from pass to pass: "both", only the "state", only the "hidden" states
 
 The rows lie in `data/results/sweep-<name>.csv`, and are written one by one as they come.
 """
@@ -26,7 +27,7 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExe
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 import torch
@@ -48,7 +49,7 @@ from labkit.train import train
 __all__ = ["CELL", "Grid", "Part", "list_grids", "load_grid", "measure", "path_of", "read", "report", "sweep"]
 
 STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
-CELL = ("checkpoint", "seed", "weights", "passes", "thought", "exam", "n")
+CELL = ("checkpoint", "seed", "weights", "passes", "thought", "exam", "n", "carry")
 """The columns that make a row the row of one cell. Other weights under the same name are another cell."""
 
 EXAM = 5_000
@@ -68,6 +69,7 @@ class Part(BaseModel):
     passes: Some
     thought: Some = [0]
     n: Annotated[int, Field(ge=1)] = 1000
+    carry: Annotated[list[Literal["both", "state", "hidden"]], Field(min_length=1)] = ["both"]
 
 
 class Grid(BaseModel):
@@ -89,8 +91,8 @@ class Grid(BaseModel):
         found = []
         for part in self.grid:
             if recipe in part.recipes and seed in _seeds(part, recipe):
-                knobs = itertools.product(part.passes, part.thought)
-                found += [{"passes": p, "thought": t, "n": part.n} for p, t in knobs]
+                knobs = itertools.product(part.passes, part.thought, part.carry)
+                found += [{"passes": p, "thought": t, "n": part.n, "carry": c} for p, t, c in knobs]
         return [cell for i, cell in enumerate(found) if cell not in found[:i]]
 
 
@@ -169,7 +171,7 @@ def sweep(
 def _swept(
     grid: Grid, path: Path, folder: Path, workers: int, scheduler: str | None, progress: bool
 ) -> pd.DataFrame:
-    rows = read_rows(path, "sweep", set(CELL)) if path.is_file() else None
+    rows = _stored(path, grid.name) if path.is_file() else None
     have: set[tuple[str, ...]] = set() if rows is None else set(_keys(rows))
     wanted = set()
     total = sum(len(grid.cells(*model)) for model in grid.models())
@@ -200,16 +202,23 @@ def path_of(name: str) -> Path:
 
 def read(name: str) -> pd.DataFrame:
     """The stored rows of a grid; FileNotFoundError or ValueError as `labkit.results.read_rows`."""
-    return read_rows(path_of(name), f"sweep {name}", {*CELL, "flops_sleep", "flops_wake"})
+    return _stored(path_of(name), name)
 
 
-def measure(recipe: str, seed: int, folder: Path, *, passes: int, thought: int, n: int) -> dict[str, Any]:
+def _stored(path: Path, name: str) -> pd.DataFrame:
+    rows = read_rows(path, f"sweep {name}", {*CELL, "flops_sleep", "flops_wake"} - {"carry"})
+    return rows if "carry" in rows else rows.assign(carry="both")  # before it was a knob
+
+
+def measure(
+    recipe: str, seed: int, folder: Path, *, passes: int, thought: int, n: int, carry: str = "both"
+) -> dict[str, Any]:
     """The row of one cell: configuration, share right by depth, steps, operations, bytes, seconds, versions."""
     model, card = load(recipe, seed, folder)
     task = task_of(card)
     if not isinstance(task, Thinking):
         raise ValueError(f"A sweep measures models that were trained on tasks with thought, and {recipe} was not.")
-    found = reason(model, task, passes, thought, n, EXAM + seed)
+    found = reason(model.with_config(carry=carry), task, passes, thought, n, EXAM + seed)
     asks = len(task.questions(task.exam(1, torch.Generator().manual_seed(0)).context[0]).questions[0, 0])
     sleeping = sleep_cost(model.config, task.context, passes)
     waking = thought_cost(model.config, task.trace, asks, thought, task.piece)
@@ -221,6 +230,7 @@ def measure(recipe: str, seed: int, folder: Path, *, passes: int, thought: int, 
         "thought": thought,
         "exam": EXAM + seed,
         "n": n,
+        "carry": carry,
         "trace": task.trace,
         "params": card["parameters"],
         **{f"right_{depth}": right for depth, right in found.by_depth().items()},

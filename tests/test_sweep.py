@@ -49,6 +49,15 @@ def test_every_cell_has_one_row_and_is_measured_once(data: Path, monkeypatch: py
     assert "tiny: reach in 3 depths asked, mean of 2 seeds" in report(rows)
 
 
+def test_what_goes_from_pass_to_pass_is_a_knob(data: Path) -> None:
+    (data / "sweeps" / "try.toml").write_text(GRID + 'carry = ["both", "state", "hidden"]\n')
+    rows = sweep(load_grid("try"), workers=1, progress=False)
+    assert len(rows) == 8 * 3
+    right = rows.pivot_table(index=["seed", "passes"], columns="carry", values="right_1", aggfunc="sum")
+    one = right.xs(1, level="passes")
+    assert (one["both"] == one["state"]).all() and (one["both"] == one["hidden"]).all()  # one pass carries nothing
+
+
 def test_a_row_says_what_was_measured(data: Path) -> None:
     rows = sweep(load_grid("try"), workers=1, progress=False)
     row = rows[(rows["seed"] == "1") & (rows["passes"] == 2) & (rows["thought"] == 2)].iloc[0]

@@ -158,6 +158,7 @@ def test_specialists_have_to_say_the_same() -> None:
     corners = pd.concat(parts)
     row = verdicts(elastic, corners).iloc[0]
     assert row["verdict"] == row["both"] == "compounds" and row["specialists_seeds"] == 6
+    assert row["price_4_2"] == pytest.approx(0.0, abs=1e-9)  # these specialists are the elastic models themselves
     less = corners.assign(**{f"right_{d}": 0 for d in DEPTHS})
     assert verdicts(elastic, less).iloc[0]["both"] == "undecided"
     assert verdicts(elastic).iloc[0]["both"] == "undecided"

@@ -19,7 +19,7 @@ from labkit.laws.verdict import (
 )
 from labkit.tasks.thinking import leaps
 
-__all__ = ["above_the_null", "as_row", "log_odds", "specialists", "strides", "verdicts"]
+__all__ = ["above_the_null", "as_row", "elasticity", "log_odds", "specialists", "strides", "verdicts"]
 
 ENDS = (1, 4)
 """The N of the specialists: corner-n1 and corner-n4 without thought, for all arms, and corner-<trace>-n<N> with it."""
@@ -57,6 +57,16 @@ def above_the_null(rows: pd.DataFrame) -> Interval | None:
     return mean_of_seeds((found["share"] - found["null"]).groupby(found["seed"]).mean().tolist())
 
 
+def elasticity(rows: pd.DataFrame, own: pd.DataFrame) -> dict[tuple[int, int], Interval]:
+    """What specialists reach beyond elastic models at each corner, seed against seed: the price of being elastic."""
+    special, elastic = (corner_values(reach_table(part)) for part in (own, rows[rows["passes"] >= 1]))
+    seeds = special.index.intersection(elastic.index)
+    return {
+        (int(n), int(r)): mean_of_seeds((special.loc[seeds, (n, r)] - elastic.loc[seeds, (n, r)]).tolist())
+        for n, r in special.columns
+    }
+
+
 def log_odds(rows: pd.DataFrame) -> Interval:
     """The difference of differences in log-odds of a right answer over all depths. It decides nothing."""
     table = rows[rows["passes"] >= 1]
@@ -83,7 +93,10 @@ def verdicts(
             continue
         trace, found = part["trace"].iloc[0], judge(part, rivals=rivals)
         own = specialists(corners, trace) if corners is not None else None
-        told.append({"model": name, **as_row(part, found), **_beside(found, own, rivals)})
+        row = {"model": name, **as_row(part, found), **_beside(found, own, rivals)}
+        for (n, r), price in (elasticity(part, own) if own is not None else {}).items():
+            row |= _columns(f"price_{n}_{r}", price)
+        told.append(row)
     return pd.DataFrame(told)
 
 
