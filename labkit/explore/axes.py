@@ -233,7 +233,7 @@ def searching() -> Panel:
     """Right answers against operations for samples, a tree, the majority and blind guesses, by the judge's error."""
     rows = searched()
     error = choice("the judge errs", [("never", 0.0), ("1 time in 10", 0.1), ("3 times in 10", 0.3)], 0.0)
-    passes = choice("sleep passes N", [1, 2, 4], 1)
+    passes = choice("passes before the search", [1, 2, 4], 1)
     hops = slider("hops asked for", 6, 1, 10)
     fig = style.figure(
         "axes-search", "Searching at wake time", x="operations of an answer, waking (millions)",

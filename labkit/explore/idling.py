@@ -71,7 +71,7 @@ def one_day(rows: pd.DataFrame) -> Panel:
 
 def many_days(rows: pd.DataFrame) -> Panel:
     """Right answers and waiting against load, a line for each N, mean of the seeds."""
-    questions = choice("questions a window", sorted({int(q) for q in rows["questions"]}) or [4], 4)
+    questions = choice("questions about a window", sorted({int(q) for q in rows["questions"]}) or [4], 4)
     figures = {
         "right": style.figure(
             "idle-right", "Right answers", x="load (share of the time)", y="right answers (share)", x_range=(0, 1),

@@ -1,0 +1,50 @@
+"""Notebooks 04 to 06 in a real browser, on the lab's own models and rows: figures follow their sliders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab_browser import Lab
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def lab(repo: Path) -> Iterator[Lab]:
+    with Lab(repo / "notebooks", data=repo / "data") as lab:
+        yield lab
+
+
+def test_scaling_axes(lab: Lab) -> None:
+    with lab.open("04_scaling_axes.ipynb") as page:
+        page.run_all()
+        page.press("sleep passes N", moves=2, figures=["axes-live"])
+        page.press("steps of thought R", moves=2, figures=["axes-live"])
+        assert page.slider_value("steps of thought R") == 2 and "N = 3, R = 2" in page.outputs()
+        page.press("questions a sleep serves", moves=3, figures=["axes-operations"])
+        page.press("hops asked for", moves=1, figures=["axes-search"])
+        assert page.figure("axes-reach")["shown"] and page.problems() == []
+
+
+def test_compounding(lab: Lab) -> None:
+    with lab.open("05_compounding.ipynb") as page:
+        page.run_all()
+        before = page.figure("compound-planner")["traces"][1]["x"]
+        page.press("questions a sleep serves", moves=2, figures=["compound-planner"])
+        assert len(page.figure("compound-planner")["traces"][1]["x"]) > len(before)  # shared by three, more is affordable
+        for name in ("compound-corners", "compound-held-out"):
+            assert page.figure(name)["shown"] and page.figure(name)["traces"]
+        assert page.problems() == []
+
+
+def test_when_is_sleep_free(lab: Lab) -> None:
+    with lab.open("06_when_is_sleep_free.ipynb") as page:
+        page.run_all()
+        full = page.figure("idle-day")["traces"][0]["y"][3]
+        page.press("load (%)", moves=12, figures=["idle-day", "idle-time"])
+        assert page.slider_value("load (%)") == 80 and page.figure("idle-day")["traces"][0]["y"][3] < full
+        page.press("questions a window", "ArrowRight", figures=["idle-day"])
+        assert page.figure("idle-right")["shown"] and page.problems() == []
