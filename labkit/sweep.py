@@ -346,7 +346,8 @@ def _as_worker() -> None:
 def report(rows: pd.DataFrame) -> str:
     """Mean reach over seeds, a square of N and R for each model, and what it cost."""
     table, told = reach_table(rows), []
-    for name, part in table.groupby("checkpoint", sort=False):
+    for (checkpoint, carry), part in table.groupby(["checkpoint", "carry"], sort=False):
+        name = checkpoint if carry == "both" else f"{checkpoint}, carrying only the {carry}"
         square = part.pivot_table(index="passes", columns="thought", values="reach")
         square.columns = [f"R={r}" for r in square.columns]
         square.index = [f"N={n}" for n in square.index]
