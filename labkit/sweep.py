@@ -338,9 +338,14 @@ def _one_thread() -> None:
 def _as_worker() -> None:
     """One thread, and no work for a sweep that was killed: a training would go on for minutes after it."""
     _one_thread()
+    threading.Thread(target=_end_with_the_sweep, daemon=True).start()
+
+
+def _end_with_the_sweep() -> None:
     parent = parent_process()
     assert parent is not None
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    parent.join()
+    os._exit(1)
 
 
 def report(rows: pd.DataFrame) -> str:

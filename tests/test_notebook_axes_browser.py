@@ -34,7 +34,8 @@ def test_compounding(lab: Lab) -> None:
         page.run_all()
         before = page.figure("compound-planner")["traces"][1]["x"]
         page.press("questions a sleep serves", moves=2, figures=["compound-planner"])
-        assert len(page.figure("compound-planner")["traces"][1]["x"]) > len(before)  # shared by three, more is affordable
+        paid = page.figure("compound-planner")["traces"][1]["x"]
+        assert len(paid) > len(before)  # with a sleep shared by three
         for name in ("compound-corners", "compound-held-out"):
             assert page.figure(name)["shown"] and page.figure(name)["traces"]
         assert page.problems() == []
