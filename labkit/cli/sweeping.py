@@ -56,7 +56,8 @@ def verdict(
     table = verdicts(rows, own, alone)
     for row in table.to_dict("records"):
         typer.echo(f"{row['model']}: {row['sentence']}")
-        typer.echo(f"    Specialists: {row.get('specialists_sentence') or 'not measured.'} Both: {row['both']}.\n")
+        theirs = row["specialists_sentence"] if row["specialists_seeds"] else "not measured."
+        typer.echo(f"    Specialists: {theirs} Both: {row['both']}.\n")
     path = out or data_dir() / "results" / "verdicts.csv"
     results.write_table(path, table)
     typer.echo(f"Stored in {path}.")

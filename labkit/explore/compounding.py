@@ -33,7 +33,8 @@ def verdicts() -> pd.DataFrame:
     for column, words in named.items():
         if column in rows:
             shown[words] = [_with_ends(row, column) for row in rows.to_dict("records")]
-    return shown.assign(elastic=rows["verdict"], specialists=rows["specialists"].astype(object).fillna(""), both=rows["both"])
+    special = rows["specialists"].astype(object).fillna("")
+    return shown.assign(elastic=rows["verdict"], specialists=special, both=rows["both"])
 
 
 def corners(rows: pd.DataFrame) -> Panel:

@@ -51,7 +51,8 @@ class Verdict:
         moved = ", ".join(f"{axis} alone moves reach by {_told(i)}" for axis, i in self.alive.items())
         if self.interaction is None:
             dead = [axis for axis, i in self.alive.items() if not _apart(i)]
-            return f"No interaction is told, since {' and '.join(dead)} alone moves nothing surely: {moved}."
+            verb = "moves" if len(dead) == 1 else "move"
+            return f"No interaction is told, since {' and '.join(dead)} alone {verb} nothing surely: {moved}."
         assert self.mix is not None
         leads = [f"{_told(lead)} with {_questions(number)} a sleep" for number, lead in self.mix.items()]
         contest = f"the best mix leads the best pure axis by {', '.join(leads)}" if leads else "no mix has a rival"
