@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from labkit import results
 from labkit.files import data_dir, write_text
-from labkit.intervals import over_seeds
+from labkit.intervals import Interval, over_seeds
 
 __all__ = ["FILE", "KNOBS", "TASKS", "TRAINED", "contrast", "grid_files", "read", "verdict", "with_ends", "write"]
 
@@ -159,8 +159,8 @@ def verdict(found: dict[str, Any]) -> str:
 
 
 def with_ends(e: Mapping[str, float], sign: str = "+") -> str:
-    """An estimate in words, "value [low, high]"; `sign` is "+" for differences and "" for shares."""
-    return f"{e['value']:{sign}.2f} [{e['low']:{sign}.2f}, {e['high']:{sign}.2f}]"
+    """An estimate in words, as `Interval.told`."""
+    return Interval(e["value"], e["low"], e["high"]).told(sign)
 
 
 def _other(knob: str) -> str:

@@ -16,7 +16,7 @@ from labkit.budget import question_flops, sleep_flops
 from labkit.models import SleepLM, SleepState
 from labkit.tasks import Exam, Task
 
-__all__ = ["EXAM_SEEDS", "PASSES", "Evaluation", "asked", "evaluate", "now", "room_for"]
+__all__ = ["EXAM_SEEDS", "PASSES", "Evaluation", "asked", "evaluate", "fall_asleep", "now", "room_for"]
 
 PASSES = (0, 1, 2, 4, 8, 16)
 
@@ -179,21 +179,30 @@ def _checked(passes: Sequence[int], n: int, seed: int, batch: int) -> tuple[int,
     return tuple(sorted(set(passes)))
 
 
+@torch.no_grad()
+def fall_asleep(model: SleepLM, context: Tensor, passes: int) -> SleepState:
+    """Sleep on contexts ``[B, C]`` (or one, ``[C]``), window after window, `passes` times each, from nothing."""
+    rows = context[None] if context.ndim == 1 else context
+    state = model.init_state(len(rows))
+    for window in rows.split(model.config.window, dim=1):
+        state = model.sleep(window, state, passes)
+    return state
+
+
 def _slept(
     model: SleepLM, context: Tensor, wanted: tuple[int, ...]
 ) -> Iterator[tuple[int, SleepState, float]]:
     """For each N in turn: its place in `wanted`, the state that sleep leaves, the seconds that sleep took."""
-    empty, device = model.init_state(len(context)), context.device
-    windows = context.split(model.config.window, dim=1)
+    device, several = context.device, context.shape[1] > model.config.window
     for i, passes in enumerate(wanted):
-        if len(windows) > 1 or passes == 0:
-            clock, state = now(device), empty
-            for window in windows:
-                state = model.sleep(window, state, passes)
+        if several or passes == 0:
+            clock = now(device)
+            state = fall_asleep(model, context, passes)
             yield i, state, now(device) - clock
-    if len(windows) > 1:
+    if several:
         return
     seconds, clock = 0.0, now(device)
+    empty = model.init_state(len(context))
     for passes, state in enumerate(model.sleep_steps(context, empty, wanted[-1]), start=1):
         seconds += now(device) - clock
         if passes in wanted:

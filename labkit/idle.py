@@ -19,6 +19,7 @@ import simpy
 import torch
 from numpy.typing import NDArray
 
+from labkit.evaluate import fall_asleep
 from labkit.laws.reach import depths_of
 from labkit.models import SleepLM
 from labkit.tasks import Exam
@@ -85,9 +86,7 @@ def costs_of(model: SleepLM, exam: Exam, thought: int = 0, repeats: int = 30) ->
     with torch.inference_mode():
         for _ in range(repeats):
             clock = time.perf_counter()
-            state = model.init_state(1)
-            for window in context.split(model.config.window, dim=1):
-                state = model.sleep(window, state, passes=1)
+            state = fall_asleep(model, context, 1)
             seconds["pass"].append(time.perf_counter() - clock)
             clock = time.perf_counter()
             _, state = model.wake(question, state)

@@ -36,6 +36,10 @@ class Interval(NamedTuple):
     low: float
     high: float
 
+    def told(self, sign: str = "+") -> str:
+        """In words, "value [low, high]"; `sign` is "+" for differences and "" for shares."""
+        return f"{self.value:{sign}.2f} [{self.low:{sign}.2f}, {self.high:{sign}.2f}]"
+
 
 def effective_size(answers: NDArray[np.generic]) -> float:
     """How many independent questions the answers [n, q] of n instances are worth, between n and n * q.

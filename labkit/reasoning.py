@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from labkit.budget import flops_of, sleep_flops
-from labkit.evaluate import EXAM_SEEDS, now, room_for
+from labkit.evaluate import EXAM_SEEDS, fall_asleep, now, room_for
 from labkit.models import SleepLM, SleepState
 from labkit.tasks import Exam, Thinking
 
@@ -77,7 +77,7 @@ def reason(
         for first in range(0, n, batch):
             part = questions.rows(first, first + batch)
             clock = now(part.context.device)
-            state = asleep(model, part.context, passes)
+            state = fall_asleep(model, part.context, passes)
             sleeping += now(part.context.device) - clock
             clock = now(part.context.device)
             wanted = _wanted(task, part, thought)
@@ -87,7 +87,7 @@ def reason(
             given = _taught(model, task, part, state, thought) if task.writes else found
             taught.append(_steps_right(task, given, wanted, thought))
         one = questions.rows(0, 1)
-        state = asleep(model, one.context, passes)
+        state = fall_asleep(model, one.context, passes)
         flops_wake = chain_flops(model, task, one, state, thought)
         flops_sleep = sleep_flops(model, one.context[0], passes)
     finally:
@@ -97,14 +97,6 @@ def reason(
         questions.depth[0].numpy(), np.concatenate(right), np.concatenate(taught), flops_sleep, flops_wake,
         sleeping / n, waking / asked,
     )  # fmt: skip
-
-
-def asleep(model: SleepLM, context: Tensor, passes: int) -> SleepState:
-    """The state that sleep on contexts ``[n, C]`` leaves, window by window."""
-    state = model.init_state(len(context))
-    for window in context.split(model.config.window, dim=1):
-        state = model.sleep(window, state, passes)
-    return state
 
 
 def write_chains(model: SleepLM, task: Thinking, exam: Exam, state: SleepState, thought: int) -> Tensor:
@@ -143,8 +135,8 @@ def likeliest(logits: Tensor, otherwise: int) -> Tensor:
 
 def _wanted(task: Thinking, exam: Exam, thought: int) -> Tensor:
     """``[n, Q, W]`` what should be written."""
-    steps = task.written(exam, thought).flatten(2) if task.writes else exam.answers[..., :0, None]
-    return torch.cat([steps, exam.answers[..., None]], dim=-1) if task.writes else exam.answers[..., None]
+    answer = exam.answers[..., None]
+    return torch.cat([task.written(exam, thought).flatten(2), answer], dim=-1) if task.writes else answer
 
 
 def _taught(model: SleepLM, task: Thinking, exam: Exam, state: SleepState, thought: int) -> Tensor:

@@ -23,10 +23,9 @@ from torch import Tensor
 
 from labkit.checkpoints import load, task_of
 from labkit.costs import read_cost, sleep_cost
-from labkit.evaluate import EXAM_SEEDS, room_for
+from labkit.evaluate import EXAM_SEEDS, fall_asleep, room_for
 from labkit.machine import versions
 from labkit.models import SleepConfig, SleepLM, SleepState
-from labkit.reasoning import asleep
 from labkit.sweep import EXAM
 from labkit.tasks import Exam, Thinking
 
@@ -187,8 +186,7 @@ def search_rows(
     plain = task.exam(n, torch.Generator().manual_seed(EXAM_SEEDS + EXAM + seed))
     found = []
     for p in passes:
-        with torch.inference_mode():
-            state = asleep(model.eval(), plain.context, p)
+        state = fall_asleep(model.eval(), plain.context, p)
         for r in thought:
             exam = task.announced(plain, r)
             for b in branches:

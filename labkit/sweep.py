@@ -171,7 +171,7 @@ def sweep(
 def _swept(
     grid: Grid, path: Path, folder: Path, workers: int, scheduler: str | None, progress: bool
 ) -> pd.DataFrame:
-    rows = _stored(path, grid.name) if path.is_file() else None
+    rows = read_rows(path, f"sweep {grid.name}", set(CELL)) if path.is_file() else None
     have: set[tuple[str, ...]] = set() if rows is None else set(_keys(rows))
     wanted = set()
     total = sum(len(grid.cells(*model)) for model in grid.models())
@@ -202,12 +202,7 @@ def path_of(name: str) -> Path:
 
 def read(name: str) -> pd.DataFrame:
     """The stored rows of a grid; FileNotFoundError or ValueError as `labkit.results.read_rows`."""
-    return _stored(path_of(name), name)
-
-
-def _stored(path: Path, name: str) -> pd.DataFrame:
-    rows = read_rows(path, f"sweep {name}", {*CELL, "flops_sleep", "flops_wake"} - {"carry"})
-    return rows if "carry" in rows else rows.assign(carry="both")  # before it was a knob
+    return read_rows(path_of(name), f"sweep {name}", {*CELL, "flops_sleep", "flops_wake"})
 
 
 def measure(

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from labkit.checkpoints import save_checkpoint
-from labkit.evaluate import EXAM_SEEDS
+from labkit.evaluate import EXAM_SEEDS, fall_asleep
 from labkit.explore import axes, compounding, idling
 from labkit.idle import Costs, days
 from labkit.laws.telling import verdicts
 from labkit.models import SleepConfig, SleepLM
-from labkit.reasoning import asleep, write_chains
+from labkit.reasoning import write_chains
 from labkit.search import search_rows
 from labkit.tasks import DepoThinking
 
@@ -69,7 +69,7 @@ def test_the_live_panel_shows_the_model_s_own_answers(model: SleepLM) -> None:
     task = DepoThinking(nodes=8, hops=4, thoughts=2)
     exam = task.exam(axes.INSTANCES, torch.Generator().manual_seed(2 * EXAM_SEEDS + 1))  # of the second move
     with torch.inference_mode():
-        state = asleep(model, exam.context, 1)
+        state = fall_asleep(model, exam.context, 1)
         share = {}
         for r in (0, 2):
             written = write_chains(model, task, task.announced(exam, r), state, r)[..., -1]

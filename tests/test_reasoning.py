@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from labkit.evaluate import fall_asleep
 from labkit.models import SleepConfig, SleepLM
-from labkit.reasoning import asleep, reason, write_chains
+from labkit.reasoning import reason, write_chains
 from labkit.tasks import DepoThinking, Rule110Thinking, Thinking
 
 TASKS = [
@@ -26,7 +27,7 @@ def test_chains_are_those_of_one_question_after_the_other(task: Thinking) -> Non
     """The slow form: every token alone, every question from its own copy of the state."""
     model, thought = model_for(task), 2
     exam = task.announced(task.exam(3, torch.Generator().manual_seed(1)), thought)
-    found = write_chains(model, task, exam, asleep(model, exam.context, 2), thought)
+    found = write_chains(model, task, exam, fall_asleep(model, exam.context, 2), thought)
     for n in range(3):
         for q in range(0, exam.depth.shape[1], 5):
             state = model.init_state(1)

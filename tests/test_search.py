@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from labkit.budget import flops_of
+from labkit.evaluate import fall_asleep
 from labkit.models import SleepConfig, SleepLM
-from labkit.reasoning import asleep, write_chains
+from labkit.reasoning import write_chains
 from labkit.search import Chains, _grown, chosen, search, search_cost
 from labkit.tasks import DepoThinking, Rule110Thinking
 
@@ -26,7 +27,7 @@ def model() -> SleepLM:
 
 def posed(n: int, thought: int, model: SleepLM):  # type: ignore[no-untyped-def]
     exam = TASK.announced(TASK.exam(n, seeded(1)), thought)
-    return exam, asleep(model, exam.context, 1)
+    return exam, fall_asleep(model, exam.context, 1)
 
 
 @pytest.mark.parametrize("kept", [None, 2])
@@ -41,7 +42,7 @@ def test_draws_without_warmth_are_the_likeliest_chain(model: SleepLM, kept: int 
 def test_samples_and_trees_cost_what_is_worked_out(model: SleepLM, kept: int | None) -> None:
     """All draw B tokens at every step; a tree reads only those of its kept chains again."""
     exam = TASK.announced(TASK.exam(1, seeded(1)).at([1]), 2)
-    state = asleep(model, exam.context, 1)
+    state = fall_asleep(model, exam.context, 1)
     run = lambda: search(model, TASK, exam, state, 2, 8, kept=kept, generator=seeded())  # noqa: E731
     assert flops_of(run) == search_cost(model.config, 3, 2, kept or 8)
 

@@ -128,8 +128,7 @@ def test_censored_cells_pull_only_from_above() -> None:
 
 def test_the_snowball_is_the_product_of_the_leaps() -> None:
     rows = rows_of(lambda n, r: 2.5, noise=0.0)
-    table = {(d, r): leaps("even", d, r) for d in DEPTHS for r in (0, 1, 2)}
-    found = snowball(rows, table)
+    found = snowball(rows, "even")
     cell = found.query("seed == 0 and passes == 1 and thought == 1 and depth == 6").iloc[0]
     alone = rows.iloc[0]["right_3"] / 1000
     assert leaps("even", 6, 1) == [3, 3] and cell["null"] == pytest.approx(alone**2)

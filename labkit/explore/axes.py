@@ -11,17 +11,16 @@ import torch
 from labkit import sweep
 from labkit.checkpoints import load, task_of
 from labkit.costs import answer_cost, sleep_cost, thought_cost
-from labkit.evaluate import EXAM_SEEDS
+from labkit.evaluate import EXAM_SEEDS, fall_asleep
 from labkit.explore import style
 from labkit.explore.panel import Panel, choice, slider
 from labkit.files import data_dir
 from labkit.intervals import Interval, mean_of_seeds
 from labkit.laws.reach import depths_of, reach_table
 from labkit.laws.verdict import snowball, whole_seeds
-from labkit.reasoning import asleep, write_chains
+from labkit.reasoning import write_chains
 from labkit.results import read_rows
 from labkit.tasks import Thinking
-from labkit.tasks.thinking import leaps
 
 __all__ = [
     "ARMS", "corner_guess", "equal_operations", "live", "reaches", "rivals", "searched", "searching", "stored_at",
@@ -113,7 +112,7 @@ def live(checkpoint: str = MODEL, seed: int = 0, *, fast: bool = False) -> Panel
         generator = torch.Generator().manual_seed(2 * EXAM_SEEDS + next(draws))
         exam = task.exam(count, generator)
         with torch.inference_mode():
-            state = asleep(model, exam.context, passes.value)
+            state = fall_asleep(model, exam.context, passes.value)
             share = {}
             for r in {0, thought.value}:
                 answers = write_chains(model, task, task.announced(exam, r), state, r)[..., -1]
@@ -121,7 +120,7 @@ def live(checkpoint: str = MODEL, seed: int = 0, *, fast: bool = False) -> Panel
         rows = pd.DataFrame([{"seed": seed, "passes": passes.value, "thought": r, "n": 1,
                               **{f"right_{d}": s for d, s in zip(depths, shares, strict=True)}}
                              for r, shares in share.items()])  # fmt: skip
-        null = snowball(rows, {(d, thought.value): leaps(task.trace, d, thought.value) for d in depths})
+        null = snowball(rows, task.trace)
         with fig.batch_update():
             before.x, before.y = now.x, now.y
             now.x, now.y = style.column(depths), style.column(share[thought.value])
@@ -179,10 +178,10 @@ def equal_operations(rows: pd.DataFrame) -> Panel:
         y_range=(0, 10.5), x_range=(-0.75, 1.75), width=640,
     )  # fmt: skip
     fig.update_xaxes(type="log")
-    kinds = {"neither": (1, "black"), "sleep alone": (2, "blue"), "thought alone": (3, "orange"), "both": (4, "green")}
+    kinds = {"neither": "black", "sleep alone": "blue", "thought alone": "orange", "both": "green"}
     dots = {
         kind: style.line(fig, kind, colour=style.PALETTE[colour], mode="markers", marker_size=10)
-        for kind, (_, colour) in kinds.items()
+        for kind, colour in kinds.items()
     }
     far = style.line(
         fig, "thought alone, R to 9", colour=style.PALETTE["vermillion"], mode="markers", marker_symbol="x",

@@ -14,6 +14,7 @@ from labkit.explore import style
 from labkit.explore.grid import INSTANCES, Fresh, Grid, share_by_depth, share_by_place
 from labkit.explore.panel import Panel, choice, slider
 from labkit.files import data_dir
+from labkit.intervals import Interval
 
 __all__ = [
     "agreement",
@@ -228,9 +229,7 @@ def passes_at_each_size(found: dict[str, Any]) -> Panel:
 
 
 def _bars(told: list[dict[str, float]]) -> dict[str, Any]:
-    """Error bars from value to low and high, as plotly wants them."""
-    up, down = [e["high"] - e["value"] for e in told], [e["value"] - e["low"] for e in told]
-    return {"type": "data", "symmetric": False, "thickness": 2, "array": up, "arrayminus": down}
+    return style.error_bars([Interval(e["value"], e["low"], e["high"]) for e in told])
 
 
 def _stored(found: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from labkit.explore import style
 from labkit.explore.axes import ARMS, MODEL, NOTHING, arms_in, stored_at
 from labkit.explore.panel import Panel, choice, slider
 from labkit.files import data_dir
+from labkit.intervals import Interval
 from labkit.laws.comparing import held_out_reach, predicted_reach
 from labkit.laws.reach import fit_reach, reach_table
 from labkit.laws.verdict import judge
@@ -62,9 +63,7 @@ def corners(rows: pd.DataFrame) -> Panel:
         base, sleep, think = (i.value for i in four[:3])
         with fig.batch_update():
             measured.x, measured.y = names, style.column([i.value for i in four])
-            measured.error_y = {"type": "data", "symmetric": False, "thickness": 2,
-                                "array": [i.high - i.value for i in four],
-                                "arrayminus": [i.value - i.low for i in four]}  # fmt: skip
+            measured.error_y = style.error_bars(four)
             added.x, added.y = names[3:], style.column([sleep + think - base])
             times.x, times.y = names[3:], style.column([sleep * think / base])
         return f"{part['seed'].nunique()} seeds. {found.sentence}"
@@ -95,10 +94,7 @@ def held_out(rows: pd.DataFrame) -> Panel:
             for kind, trace in dots.items():
                 trace.x, trace.y = style.column(far["reach"].to_numpy()), style.column(far[kind].to_numpy())
         scored = held_out_reach(part).set_index("law")
-        told = ", ".join(
-            f"{kind} {scored.loc[kind, 'rms']:.2f} [{scored.loc[kind, 'low']:.2f}, {scored.loc[kind, 'high']:.2f}]"
-            for kind in dots
-        )
+        told = ", ".join(f"{kind} {Interval(*scored.loc[kind, ['rms', 'low', 'high']]).told('')}" for kind in dots)
         return f"Off by, in hops (root mean square, mean of seeds with its interval): {told}. One dot a seed and N."
 
     return Panel("compound-held-out", show, controls=[arm], figures=[fig], source=stored_at(rows, "arms"))
@@ -191,4 +187,4 @@ def _cells(rows: pd.DataFrame) -> pd.DataFrame:
 def _with_ends(row: dict[str, float], column: str) -> str:
     if pd.isna(row[column]):
         return ""
-    return f"{row[column]:+.2f} [{row[f'{column}_low']:+.2f}, {row[f'{column}_high']:+.2f}]"
+    return Interval(row[column], row[f"{column}_low"], row[f"{column}_high"]).told()

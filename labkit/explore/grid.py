@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from labkit.checkpoints import list_checkpoints, load, task_of
 from labkit.contrasts import TASKS
-from labkit.evaluate import EXAM_SEEDS, asked
-from labkit.explore.mind import fall_asleep
+from labkit.evaluate import EXAM_SEEDS, asked, fall_asleep
 from labkit.models import SleepLM
 from labkit.tasks import Task
 

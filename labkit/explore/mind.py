@@ -14,24 +14,14 @@ from torch import Tensor
 
 from labkit.budget import sleep_flops
 from labkit.checkpoints import load, task_of
-from labkit.evaluate import EXAM_SEEDS
+from labkit.evaluate import EXAM_SEEDS, fall_asleep
 from labkit.models import SleepLM, SleepState
 from labkit.tasks import Depo, Rule110, Task
 
-__all__ = ["ENOUGH", "Mind", "Sleeper", "ask", "fall_asleep", "read_mind", "reach"]
+__all__ = ["ENOUGH", "Mind", "Sleeper", "ask", "read_mind", "reach"]
 
 ENOUGH = 0.9
 """The share of right answers from which a depth counts as reached."""
-
-
-def fall_asleep(model: SleepLM, context: Tensor, passes: int) -> SleepState:
-    """Sleep on contexts ``[B, C]`` (or one, ``[C]``), window after window, `passes` times each, from nothing."""
-    rows = context[None] if context.ndim == 1 else context
-    with torch.no_grad():
-        state = model.init_state(len(rows))
-        for window in rows.split(model.config.window, dim=1):
-            state = model.sleep(window, state, passes)
-    return state
 
 
 def ask(model: SleepLM, state: SleepState, questions: Tensor) -> Tensor:

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from labkit.checkpoints import load
+from labkit.evaluate import fall_asleep
 from labkit.explore import style
-from labkit.explore.mind import ask, fall_asleep
+from labkit.explore.mind import ask
 from labkit.explore.panel import Panel, choice, note
 from labkit.explore.panes import axes, panes, stack
 from labkit.explore.sleeper import absent

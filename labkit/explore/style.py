@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from labkit.explore.livefigure import LiveFigure
+from labkit.intervals import Interval
 
 __all__ = [
     "CYCLE",
@@ -31,6 +32,7 @@ __all__ = [
     "band",
     "band_outline",
     "column",
+    "error_bars",
     "figure",
     "heat",
     "line",
@@ -196,6 +198,12 @@ def band(fig: go.Figure, name: str, x: Numbers = (), low: Numbers = (), high: Nu
         )
     )
     return fig.data[-1]
+
+
+def error_bars(intervals: Sequence[Interval]) -> dict[str, Any]:
+    """Error bars from value to low and high, as plotly's ``error_x`` and ``error_y`` want them."""
+    up, down = [i.high - i.value for i in intervals], [i.value - i.low for i in intervals]
+    return {"type": "data", "symmetric": False, "thickness": 2, "array": up, "arrayminus": down}
 
 
 def heat(

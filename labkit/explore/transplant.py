@@ -9,9 +9,9 @@ import plotly.graph_objects as go
 import torch
 from torch import Tensor
 
-from labkit.evaluate import EXAM_SEEDS
+from labkit.evaluate import EXAM_SEEDS, fall_asleep
 from labkit.explore import style
-from labkit.explore.mind import Sleeper, ask, fall_asleep
+from labkit.explore.mind import Sleeper, ask
 from labkit.explore.panel import Panel, choice, slider
 from labkit.explore.panes import axes, panes, stack
 from labkit.models import SleepState

@@ -17,7 +17,6 @@ from labkit.laws.verdict import (
     snowball,
     whole_seeds,
 )
-from labkit.tasks.thinking import leaps
 
 __all__ = ["above_the_null", "as_row", "elasticity", "log_odds", "specialists", "strides", "verdicts"]
 
@@ -49,9 +48,7 @@ def above_the_null(rows: pd.DataFrame) -> Interval | None:
     trace = rows["trace"].iloc[0]
     if trace not in ("even", "single"):
         return None
-    depths = depths_of(rows)
-    table = {(d, int(r)): leaps(trace, d, int(r)) for d in depths for r in rows["thought"].unique()}
-    found = snowball(rows[rows["passes"] >= 1], table)
+    found = snowball(rows[rows["passes"] >= 1], trace)
     cells = found.groupby(["passes", "thought", "depth"])["null"].transform("mean")
     found = found[cells > 0.1]
     return mean_of_seeds((found["share"] - found["null"]).groupby(found["seed"]).mean().tolist())

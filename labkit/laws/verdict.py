@@ -12,6 +12,7 @@ import pandas as pd
 from labkit.costs import answer_cost
 from labkit.intervals import Interval, mean_of_seeds
 from labkit.laws.reach import depths_of, reach_table
+from labkit.tasks.thinking import leaps
 
 __all__ = [
     "ADDS", "Verdict", "contest", "corner_values", "difference_of_differences", "judge", "snowball", "whole_seeds",
@@ -48,16 +49,16 @@ class Verdict:
     @property
     def sentence(self) -> str:
         """The verdict with the numbers that carry it."""
-        moved = ", ".join(f"{axis} alone moves reach by {_told(i)}" for axis, i in self.alive.items())
+        moved = ", ".join(f"{axis} alone moves reach by {i.told()}" for axis, i in self.alive.items())
         if self.interaction is None:
             dead = [axis for axis, i in self.alive.items() if not _apart(i)]
             verb = "moves" if len(dead) == 1 else "move"
             return f"No interaction is told, since {' and '.join(dead)} alone {verb} nothing surely: {moved}."
         assert self.mix is not None
-        leads = [f"{_told(lead)} with {_questions(number)} a sleep" for number, lead in self.mix.items()]
+        leads = [f"{lead.told()} with {_questions(number)} a sleep" for number, lead in self.mix.items()]
         contest = f"the best mix leads the best pure axis by {', '.join(leads)}" if leads else "no mix has a rival"
         return (
-            f"{self.word.capitalize()}: the difference of differences is {_told(self.interaction)} hops ({moved}), and "
+            f"{self.word.capitalize()}: the difference of differences is {self.interaction.told()} hops ({moved}), and "
             f"at equal operations {contest} ({self.contest_seeds} seeds)."
         )
 
@@ -175,12 +176,12 @@ def _cost(rows: pd.DataFrame, questions: int) -> dict[tuple[Any, ...], float]:
     return answer_cost(rows, questions).groupby([rows["passes"], rows["thought"]]).mean().to_dict()
 
 
-def snowball(rows: pd.DataFrame, leaps: dict[tuple[int, int], list[int]]) -> pd.DataFrame:
-    """For every seed, N, R and depth the share right, and the product of the leaps' shares at R = 0.
+def snowball(rows: pd.DataFrame, trace: str) -> pd.DataFrame:
+    """For every seed, N, R and depth the share right, and the product of the shares of a chain's leaps at R = 0.
 
     Args:
         rows: of a sweep, R = 0 among them.
-        leaps: for (depth, R) the lengths of the leaps of a chain; a leap of 0 stays where it is, and is always right.
+        trace: what a step of thought is. A leap of 0 stays where it is, and is always right.
 
     Returns columns seed, passes, thought, depth, share, null.
     """
@@ -190,7 +191,7 @@ def snowball(rows: pd.DataFrame, leaps: dict[tuple[int, int], list[int]]) -> pd.
         single = {0: 1.0, **{d: plain[f"right_{d}"] / plain["n"] for d in depths}}
         for _, row in part[part["thought"] > 0].iterrows():
             for depth in depths:
-                null = float(np.prod([single[leap] for leap in leaps[depth, int(row["thought"])]]))
+                null = float(np.prod([single[leap] for leap in leaps(trace, depth, int(row["thought"]))]))
                 share = row[f"right_{depth}"] / row["n"]
                 cell = {"seed": seed, "passes": passes, "thought": row["thought"], "depth": depth}
                 found.append({**cell, "share": share, "null": null})
@@ -204,7 +205,3 @@ def _apart(interval: Interval) -> bool:
 
 def _questions(number: int) -> str:
     return "one question" if number == 1 else f"{number} questions"
-
-
-def _told(interval: Interval) -> str:
-    return f"{interval.value:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}]"
