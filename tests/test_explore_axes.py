@@ -123,12 +123,12 @@ def test_search_is_shown_beside_blind_guesses(empty: Path, model: SleepLM) -> No
     tree = rows[(rows["kind"] == "tree") & (rows["thought"] == 1) & (rows["judge_error"] == 0)].iloc[0]
     drawn = {trace.name: trace for trace in panel.figures["axes-search"].data}["tree"]
     np.testing.assert_allclose([drawn.x[0], drawn.y[0]], [tree["flops_wake"] / 1e6, tree["right_2"] / 20], rtol=1e-5)
-    assert "among blind guesses" in panel.sentence
+    assert panel.sentence.startswith("Among blind guesses")
 
 
 def test_corners_carry_the_verdict_of_their_grid(data: Path) -> None:
     panel = compounding.corners(axes.swept())
-    assert panel.sentence.startswith("6 seeds. Compounds: the difference of differences is +")
+    assert panel.sentence.startswith("6 seeds. Undecided: the difference of differences is +")  # with the rival
     panel.controls["a step of thought is"].value = "loops"
     assert "No interaction is told, since thought alone moves nothing surely" in panel.sentence
     table = compounding.verdicts()

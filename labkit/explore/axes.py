@@ -24,7 +24,7 @@ from labkit.tasks import Thinking
 
 __all__ = [
     "ARMS", "corner_guess", "equal_operations", "live", "reaches", "rivals", "searched", "searching", "stored_at",
-    "swept",
+    "swept", "thinkers",
 ]  # fmt: skip
 
 ARMS = {"even": "even waypoints", "single": "one hop a step", "filler": "fillers", "loops": "loops of the wake pass"}
@@ -177,7 +177,7 @@ def equal_operations(rows: pd.DataFrame) -> Panel:
         "axes-operations", "Reach at equal operations", x="operations of an answer (millions)", y="reach (hops)",
         y_range=(0, 10.5), x_range=(-0.75, 1.75), width=640,
     )  # fmt: skip
-    fig.update_xaxes(type="log")
+    style.log_axis(fig.layout.xaxis, (0.2, 0.5, 1, 2, 5, 10, 20, 50))
     kinds = {"neither": "black", "sleep alone": "blue", "thought alone": "orange", "both": "green"}
     dots = {
         kind: style.line(fig, kind, colour=style.PALETTE[colour], mode="markers", marker_size=10)
@@ -213,12 +213,16 @@ def equal_operations(rows: pd.DataFrame) -> Panel:
     return Panel("axes-operations", show, controls=[questions, price], figures=[fig], source=source)
 
 
+def thinkers() -> pd.DataFrame | None:
+    """The rows, with their reach, of the models that only think; None where they were not swept."""
+    return reach_table(sweep.read("long")) if sweep.path_of("long").is_file() else None
+
+
 def rivals() -> pd.DataFrame:
     """Mean reach and cost by R of the models that only think; none where they were not swept."""
     columns = ["reach", "flops_sleep", "flops_wake"]
-    if not sweep.path_of("long").is_file():
-        return pd.DataFrame(columns=columns, dtype=float)
-    return reach_table(sweep.read("long")).groupby("thought")[columns].mean()
+    far = thinkers()
+    return pd.DataFrame(columns=columns, dtype=float) if far is None else far.groupby("thought")[columns].mean()
 
 
 def searched() -> pd.DataFrame:
@@ -238,7 +242,7 @@ def searching() -> Panel:
         "axes-search", "Searching at wake time", x="operations of an answer, waking (millions)",
         y="right answers (share)", y_range=(-0.03, 1.05), x_range=(-0.75, 0.5), width=640,
     )  # fmt: skip
-    fig.update_xaxes(type="log")
+    style.log_axis(fig.layout.xaxis, (0.2, 0.3, 0.5, 1, 2, 3))
     names = {"samples": "best of B chains", "tree": "tree", "majority": "majority of B chains", "one": "one chain"}
     dots = {
         kind: style.line(fig, name, colour=c, mode="markers", marker_size=9)
@@ -258,8 +262,8 @@ def searching() -> Panel:
                 own = table[table["kind"] == kind]
                 trace.x, trace.y = style.column(own["millions"].to_numpy()), style.column(own["share"].to_numpy())
         blind = table[table["kind"] == "guess"].groupby("branches")["share"].mean()
-        told = ", ".join(f"{s:.2f} with {b}" for b, s in blind.items())
-        return f"The same judge finds a right one among blind guesses, for nothing, in {told} of them."
+        told = " and ".join(f"{s:.2f} with {b} guesses" for b, s in blind.items())
+        return f"Among blind guesses, which cost nothing, the same judge takes a right one in a share of {told}."
 
     source = f"Stored: data/results/{MODEL}-search.csv, from `labkit search {MODEL}`; mean of the seeds there."
     return Panel("axes-search", show, controls=[error, passes, hops], figures=[fig], source=source)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from labkit import sweep
 from labkit.costs import answer_cost
 from labkit.explore import style
-from labkit.explore.axes import ARMS, MODEL, NOTHING, arms_in, stored_at
+from labkit.explore.axes import ARMS, MODEL, NOTHING, arms_in, stored_at, thinkers
 from labkit.explore.panel import Panel, choice, slider
 from labkit.files import data_dir
 from labkit.intervals import Interval
 from labkit.laws.comparing import held_out_reach, predicted_reach
-from labkit.laws.reach import fit_reach, reach_table
+from labkit.laws.reach import fit_reach
 from labkit.laws.verdict import judge
 
 __all__ = ["corners", "held_out", "pays_from", "planner", "verdicts"]
@@ -58,7 +57,7 @@ def corners(rows: pd.DataFrame) -> Panel:
         part = rows[(rows["checkpoint"] == f"think-{arm.value}-32") & rows["passes"].between(1, TRAINED)]
         if not len(part):
             return NOTHING.format("`labkit sweep arms`")
-        found = judge(part)
+        found = judge(part, rivals=thinkers())
         four = [found.corners[cell] for cell in ((1, 0), (TRAINED, 0), (1, 2), (TRAINED, 2))]
         base, sleep, think = (i.value for i in four[:3])
         with fig.batch_update():
@@ -68,7 +67,8 @@ def corners(rows: pd.DataFrame) -> Panel:
             times.x, times.y = names[3:], style.column([sleep * think / base])
         return f"{part['seed'].nunique()} seeds. {found.sentence}"
 
-    return Panel("compound-corners", show, controls=[arm], figures=[fig], source=stored_at(rows, "arms"))
+    source = f"{stored_at(rows, 'arms')} Rivals in the contest: data/results/sweep-long.csv."
+    return Panel("compound-corners", show, controls=[arm], figures=[fig], source=source)
 
 
 def held_out(rows: pd.DataFrame) -> Panel:
@@ -177,8 +177,7 @@ def _cells(rows: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame()
     columns = ["reach", "flops_sleep", "flops_wake"]
     table = part.groupby(["passes", "thought"])[columns].mean().reset_index()
-    if sweep.path_of("long").is_file():
-        far = reach_table(sweep.read("long"))
+    if (far := thinkers()) is not None:
         far = far[far["thought"] > table["thought"].max()]
         table = pd.concat([table, far.groupby(["passes", "thought"])[columns].mean().reset_index()])
     return table.assign(predicted=fit_reach(part, "product").predict(table)).reset_index(drop=True)

@@ -75,14 +75,14 @@ def many_days(rows: pd.DataFrame) -> Panel:
     figures = {
         "right": style.figure(
             "idle-right", "Right answers", x="load (share of the time)", y="right answers (share)", x_range=(0, 1),
-            y_range=(0, 1), width=520,
+            y_range=(0, 1), width=470,
         ),
         "late": style.figure(
             "idle-late", "Waiting for an answer", x="load (share of the time)", y="95th percentile (ms)",
-            x_range=(0, 1), y_range=(0, 3), width=520,
+            x_range=(0, 1), y_range=(0, 3), width=470,
         ),
     }  # fmt: skip
-    figures["late"].update_yaxes(type="log")
+    style.log_axis(figures["late"].layout.yaxis, (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000))
     lines = {
         (what, n): style.line(fig, f"N = {n}", colour=colour)
         for what, fig in figures.items()

@@ -36,6 +36,7 @@ __all__ = [
     "figure",
     "heat",
     "line",
+    "log_axis",
     "tint",
 ]
 
@@ -198,6 +199,11 @@ def band(fig: go.Figure, name: str, x: Numbers = (), low: Numbers = (), high: Nu
         )
     )
     return fig.data[-1]
+
+
+def log_axis(axis: Any, ticks: Sequence[float]) -> None:
+    """Make an axis (``fig.layout.xaxis``) logarithmic, with whole numbers at these places and no bare 2s and 5s."""
+    axis.update(type="log", tickvals=list(ticks), ticktext=[f"{tick:g}" for tick in ticks])
 
 
 def error_bars(intervals: Sequence[Interval]) -> dict[str, Any]:
