@@ -13,9 +13,12 @@ from torch import Tensor
 from labkit.budget import flops_of, sleep_flops
 from labkit.evaluate import EXAM_SEEDS, fall_asleep, now, room_for
 from labkit.models import SleepLM, SleepState
-from labkit.tasks import Exam, Thinking
+from labkit.tasks import DepoForetold, Exam, Thinking
 
-__all__ = ["Reasoned", "chain_flops", "reason", "write_chains"]
+__all__ = ["ASKED", "Reasoned", "chain_flops", "reason", "write_chains"]
+
+ASKED = ("after", "before")
+"""When a question may be known: after sleep only, or before it as well."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +30,7 @@ class Reasoned:
         right: [n, Q, R + 1] uint8, 1 where a written step, and at last the answer, was right; where nothing is
             written (fillers, loops) [n, Q, 1], the answer alone.
         taught: the same where the true steps before stood there instead of the model's own.
-        flops_sleep: for each instance, flops_wake for each question; seconds likewise, measured in batches.
+        flops_sleep: for each sleep, flops_wake for each question; seconds likewise, measured in batches.
     """
 
     depth: NDArray[np.int64]
@@ -53,6 +56,7 @@ def reason(
     n: int = 1000,
     exam: int = 0,
     *,
+    asked: str = "after",
     batch: int = 250,
 ) -> Reasoned:
     """Put an exam to a model: sleep N times on each context, then think R steps about every question, alone.
@@ -64,10 +68,14 @@ def reason(
         thought: R, from 0 to ``task.thoughts``.
         n: held-out instances.
         exam: which instances; equal numbers are equal instances, for every N, R and model.
+        asked: "after" sleep, or also "before" it, in front of the context, of models that were trained for both; then
+            every question has a sleep of its own.
         batch: instances slept on at a time.
 
-    Raises TypeError or ValueError, in a sentence, for numbers out of range.
+    Raises TypeError or ValueError, in a sentence, for numbers out of range, or a task whose questions only come after.
     """
+    if asked not in ASKED or (asked == "before" and not isinstance(task, DepoForetold)):
+        raise ValueError(f"Questions of {task.name} cannot be asked {asked!r} sleep; depo-foretold knows both ways.")
     questions = task.announced(task.exam(n, torch.Generator().manual_seed(EXAM_SEEDS + exam)), thought)
     right, taught = [], []
     sleeping = waking = 0.0
@@ -76,27 +84,38 @@ def reason(
     try:
         for first in range(0, n, batch):
             part = questions.rows(first, first + batch)
-            clock = now(part.context.device)
-            state = fall_asleep(model, part.context, passes)
-            sleeping += now(part.context.device) - clock
-            clock = now(part.context.device)
-            wanted = _wanted(task, part, thought)
-            found = write_chains(model, task, part, state, thought)
-            waking += now(part.context.device) - clock
-            right.append(_steps_right(task, found, wanted, thought))
-            given = _taught(model, task, part, state, thought) if task.writes else found
-            taught.append(_steps_right(task, given, wanted, thought))
+            pieces = _own_sleeps(task, part) if asked == "before" else [part]
+            sides: tuple[list[NDArray[np.uint8]], ...] = ([], [])
+            for piece in pieces:
+                clock = now(piece.context.device)
+                state = fall_asleep(model, piece.context, passes)
+                sleeping += now(piece.context.device) - clock
+                clock = now(piece.context.device)
+                wanted = _wanted(task, piece, thought)
+                found = write_chains(model, task, piece, state, thought)
+                waking += now(piece.context.device) - clock
+                given = _taught(model, task, piece, state, thought) if task.writes else found
+                for side, tokens in zip(sides, (found, given), strict=True):
+                    side.append(_steps_right(task, tokens, wanted, thought))
+            right.append(np.concatenate(sides[0], axis=1))
+            taught.append(np.concatenate(sides[1], axis=1))
         one = questions.rows(0, 1)
         state = fall_asleep(model, one.context, passes)
         flops_wake = chain_flops(model, task, one, state, thought)
         flops_sleep = sleep_flops(model, one.context[0], passes)
     finally:
         model.train(was_training)
-    asked = n * questions.depth.shape[1]
+    answers = n * questions.depth.shape[1]
     return Reasoned(
         questions.depth[0].numpy(), np.concatenate(right), np.concatenate(taught), flops_sleep, flops_wake,
-        sleeping / n, waking / asked,
+        sleeping / (answers if asked == "before" else n), waking / answers,
     )  # fmt: skip
+
+
+def _own_sleeps(task: Thinking, exam: Exam) -> list[Exam]:
+    """The exam question by question, each of them in front of the contexts."""
+    assert isinstance(task, DepoForetold)
+    return [task.foretold(exam, which) for which in range(exam.questions.shape[1])]
 
 
 def write_chains(model: SleepLM, task: Thinking, exam: Exam, state: SleepState, thought: int) -> Tensor:

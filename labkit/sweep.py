@@ -11,6 +11,7 @@ A grid is a TOML file in `data/sweeps/`:
     thought = [0, 1, 2, 3]          # R; more than the task has is refused
     n = 1000                        # unseen instances for each seed
     carry = ["both"]                # what goes from pass to pass: "both", only the "state", only the "hidden" states
+    asked = ["after"]               # when the question is known: "after" sleep, or "before" it as well
 
 The rows lie in `data/results/sweep-<name>.csv`, and are written one by one as they come.
 """
@@ -25,7 +26,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -49,7 +50,7 @@ from labkit.train import train
 __all__ = ["CELL", "Grid", "Part", "list_grids", "load_grid", "measure", "path_of", "read", "report", "sweep"]
 
 STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
-CELL = ("checkpoint", "seed", "weights", "passes", "thought", "exam", "n", "carry")
+CELL = ("checkpoint", "seed", "weights", "passes", "thought", "exam", "n", "carry", "asked")
 """The columns that make a row the row of one cell. Other weights under the same name are another cell."""
 
 EXAM = 5_000
@@ -70,6 +71,7 @@ class Part(BaseModel):
     thought: Some = [0]
     n: Annotated[int, Field(ge=1)] = 1000
     carry: Annotated[list[Literal["both", "state", "hidden"]], Field(min_length=1)] = ["both"]
+    asked: Annotated[list[Literal["after", "before"]], Field(min_length=1)] = ["after"]
 
 
 class Grid(BaseModel):
@@ -91,8 +93,8 @@ class Grid(BaseModel):
         found = []
         for part in self.grid:
             if recipe in part.recipes and seed in _seeds(part, recipe):
-                knobs = itertools.product(part.passes, part.thought, part.carry)
-                found += [{"passes": p, "thought": t, "n": part.n, "carry": c} for p, t, c in knobs]
+                knobs = itertools.product(part.passes, part.thought, part.carry, part.asked)
+                found += [{"passes": p, "thought": t, "n": part.n, "carry": c, "asked": a} for p, t, c, a in knobs]
         return [cell for i, cell in enumerate(found) if cell not in found[:i]]
 
 
@@ -206,17 +208,19 @@ def read(name: str) -> pd.DataFrame:
 
 
 def measure(
-    recipe: str, seed: int, folder: Path, *, passes: int, thought: int, n: int, carry: str = "both"
-) -> dict[str, Any]:
+    recipe: str, seed: int, folder: Path, *, passes: int, thought: int, n: int,
+    carry: str = "both", asked: str = "after",
+) -> dict[str, Any]:  # fmt: skip
     """The row of one cell: configuration, share right by depth, steps, operations, bytes, seconds, versions."""
     model, card = load(recipe, seed, folder)
     task = task_of(card)
     if not isinstance(task, Thinking):
         raise ValueError(f"A sweep measures models that were trained on tasks with thought, and {recipe} was not.")
-    found = reason(model.with_config(carry=carry), task, passes, thought, n, EXAM + seed)
+    found = reason(model.with_config(carry=carry), task, passes, thought, n, EXAM + seed, asked=asked)
     asks = len(task.questions(task.exam(1, torch.Generator().manual_seed(0)).context[0]).questions[0, 0])
     sleeping = sleep_cost(model.config, task.context, passes)
-    waking = thought_cost(model.config, task.trace, asks, thought, task.piece)
+    past = task.context if passes and model.config.eviction == "keep" else 0
+    waking = thought_cost(model.config, task.trace, asks, thought, task.piece, past)
     return {
         "checkpoint": recipe,
         "seed": seed,
@@ -226,6 +230,7 @@ def measure(
         "exam": EXAM + seed,
         "n": n,
         "carry": carry,
+        "asked": asked,
         "trace": task.trace,
         "params": card["parameters"],
         **{f"right_{depth}": right for depth, right in found.by_depth().items()},
@@ -308,11 +313,14 @@ def _pool(workers: int, scheduler: str | None) -> Iterator[tuple[Executor, int]]
         if workers < 1:
             raise ValueError(f"workers must be at least 1, but it is {workers}.")
         # spawned: a forked child would share the threads that torch has started
+        others = set(active_children())
         with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_as_worker) as pool:
             try:
                 yield pool, workers
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)  # what is queued would be done for nothing
+                for worker in set(active_children()) - others:
+                    worker.terminate()  # what runs, too; a training keeps what it saved last
                 raise
         return
     try:
@@ -346,8 +354,9 @@ def _end_with_the_sweep() -> None:
 def report(rows: pd.DataFrame) -> str:
     """Mean reach over seeds, a square of N and R for each model, and what it cost."""
     table, told = reach_table(rows), []
-    for (checkpoint, carry), part in table.groupby(["checkpoint", "carry"], sort=False):
+    for (checkpoint, carry, asked), part in table.groupby(["checkpoint", "carry", "asked"], sort=False):
         name = checkpoint if carry == "both" else f"{checkpoint}, carrying only the {carry}"
+        name += ", asked before sleep" if asked == "before" else ""
         square = part.pivot_table(index="passes", columns="thought", values="reach")
         square.columns = [f"R={r}" for r in square.columns]
         square.index = [f"N={n}" for n in square.index]

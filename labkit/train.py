@@ -249,8 +249,10 @@ def _steps(
         asked = slice(batch.context, None)
         _score(at, out.logits.detach(), batch.labels[:, asked], batch.depth[:, asked], curriculum.memory)
         # the deepest questions open for readers with many passes and long thoughts
-        if 2 * passes >= sum(settings.passes_range) and 2 * thought >= sum(settings.thought_range):
-            latest = _share(out.logits, batch.labels[:, asked], batch.depth[:, asked] == at.depth)
+        deepest = batch.depth[:, asked] == at.depth
+        able = 2 * passes >= sum(settings.passes_range) and 2 * thought >= sum(settings.thought_range)
+        if able and deepest.any():
+            latest = _share(out.logits, batch.labels[:, asked], deepest)
             at.running = curriculum.memory * at.running + (1 - curriculum.memory) * latest
         if at.step % max(1, settings.steps // 100) == 0:
             at.curve.append([at.step, *(round(a, 4) for a in at.accuracy[: at.depth])])

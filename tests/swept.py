@@ -67,5 +67,6 @@ def rows_of(
                 right = {f"right_{d}": round(1000 * s) for d, s in zip(DEPTHS, shares, strict=True)}
                 costs = {"flops_sleep": 100 * passes, "flops_wake": 10 + 5 * thought}
                 found.append({"checkpoint": name, "trace": trace, "seed": seed, "passes": passes, "thought": thought,
-                              "n": 1000, "carry": "both", "params": 1000, **right, **costs})  # fmt: skip
+                              "n": 1000, "carry": "both", "asked": "after", "params": 1000,
+                              **right, **costs})  # fmt: skip
     return pd.DataFrame(found)

@@ -8,7 +8,7 @@ import torch
 from labkit.evaluate import fall_asleep
 from labkit.models import SleepConfig, SleepLM
 from labkit.reasoning import reason, write_chains
-from labkit.tasks import DepoThinking, Rule110Thinking, Thinking
+from labkit.tasks import DepoForetold, DepoThinking, Rule110Thinking, Thinking
 
 TASKS = [
     *[DepoThinking(nodes=6, hops=3, queries=4, trace=trace) for trace in ("even", "single", "filler", "loops")],
@@ -119,3 +119,22 @@ def test_no_loops_is_an_ordinary_wake() -> None:
     assert not torch.allclose(model.wake(tokens, state)[0], model.wake(tokens, state, 1)[0], atol=1e-4)
     with pytest.raises(ValueError, match="loops must be at least 0"):
         model.wake(tokens, state, -1)
+
+
+def test_a_question_asked_before_sleep_has_a_sleep_of_its_own() -> None:
+    task = DepoForetold(nodes=6, hops=3, thoughts=1)
+    model = model_for(task)
+    found = reason(model, task, 2, 1, n=4, asked="before")
+    exam = task.announced(task.exam(4, torch.Generator().manual_seed(1_100_000_000)), 1)
+    for q in range(exam.depth.shape[1]):
+        context = torch.cat([exam.questions[:, q], exam.context[:, 3:]], dim=1)
+        state = model.sleep(context, model.init_state(4), 2)
+        written = write_chains(model, task, exam.pick(torch.full((4, 1), q)), state, 1)[:, 0, -1]
+        assert ((written == exam.answers[:, q]).numpy() == found.right[:, q, -1]).all()
+    assert found.right.shape == reason(model, task, 2, 1, n=4).right.shape
+
+
+def test_only_some_tasks_can_be_asked_before_sleep() -> None:
+    for asked, task in (("before", TASKS[0]), ("during", DepoForetold(nodes=6, hops=3))):
+        with pytest.raises(ValueError, match="depo-foretold knows both ways"):
+            reason(model_for(task), task, 1, 0, n=2, asked=asked)

@@ -135,7 +135,7 @@ def test_a_cell_that_fails_ends_the_sweep_and_what_is_queued(data: Path) -> None
     began = time.monotonic()
     with pytest.raises(ValueError, match="tiny-s1"):
         sweep(load_grid("try"), workers=1, progress=False)
-    assert time.monotonic() - began < 60  # the long training behind it was not begun
+    assert time.monotonic() - began < 120  # the long training behind it was not begun, or not gone on with
 
 
 def test_workers_end_with_their_sweep(data: Path) -> None:

@@ -1,13 +1,17 @@
-"""The commands that ask whether test-time compute compounds: sweep, verdict, recover, search, idle."""
+"""The commands that ask whether test-time compute compounds: sweep, verdict, recover, search, lookups, nights, idle."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .shared import Folder, ManyValues, Quiet, Seeds, app, in_sentences, seeds_and_path, table_path
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @app.command()
@@ -106,22 +110,79 @@ def search(
     ] = None,
 ) -> None:
     """Best of B chains against a tree at equal operations, with judges that err in no, 1 in 10 and 3 in 10 cases."""
-    import pandas as pd
+    from labkit.search import CELL, search_rows
+
+    def rows(name: str, one: int) -> pd.DataFrame:
+        return search_rows(
+            name, one, passes=passes or [1, 2, 4], thought=[0, 1, 2], branches=branches or [1, 4, 16],
+            errors=[0.0, 0.1, 0.3], n=n, folder=folder,
+        )  # fmt: skip
+
+    _seed_by_seed(checkpoint, seed, folder, out, "search", CELL, rows)
+
+
+@app.command(cls=ManyValues)
+@in_sentences
+def lookups(
+    checkpoint: Annotated[str, typer.Argument(help="Name of a checkpoint trained to open windows again.")],
+    passes: Annotated[list[int] | None, typer.Option(min=0, help="Sleep passes.", show_default="0 1 2 4")] = None,
+    n: Annotated[int, typer.Option(min=1, help="Unseen instances for each seed.")] = 300,
+    seed: Seeds = None,
+    folder: Folder = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Table to write or add to.", show_default="data/results/<name>-lookups.csv")
+    ] = None,
+) -> None:
+    """Sleep against looking up: N passes, and B windows opened again by choosers that err never, 3 in 10, always."""
+    from labkit.lookups import CELL, lookup_rows
+
+    def rows(name: str, one: int) -> pd.DataFrame:
+        wanted = passes or [0, 1, 2, 4]
+        return lookup_rows(name, one, passes=wanted, errors=[0.0, 0.3, 1.0], n=n, folder=folder)
+
+    _seed_by_seed(checkpoint, seed, folder, out, "lookups", CELL, rows)
+
+
+@app.command(cls=ManyValues)
+@in_sentences
+def nights(
+    checkpoint: Annotated[str, typer.Argument(help="Name of a checkpoint trained on nights.")],
+    passes: Annotated[list[int] | None, typer.Option(min=0, help="Sleep passes.", show_default="0 1 2 4 8")] = None,
+    n: Annotated[int, typer.Option(min=1, help="Unseen instances for each seed.")] = 300,
+    seed: Seeds = None,
+    folder: Folder = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Table to write or add to.", show_default="data/results/<name>-by-night.csv")
+    ] = None,
+) -> None:
+    """Sleep night after night, on facts alone or also on thoughts: one's own, true ones, wrong ones, facts again."""
+    from labkit.nights import CELL, night_rows
+
+    ways = [("none", 0.0), ("again", 0.0), ("own", 0.0), ("true", 0.0), ("true", 0.3), ("true", 1.0)]
+
+    def rows(name: str, one: int) -> pd.DataFrame:
+        return night_rows(name, one, passes or [0, 1, 2, 4, 8], ways, n, folder)
+
+    _seed_by_seed(checkpoint, seed, folder, out, "by-night", CELL, rows)
+
+
+def _seed_by_seed(
+    checkpoint: str,
+    seed: list[int] | None,
+    folder: Path | None,
+    out: Path | None,
+    kind: str,
+    cell: Sequence[str],
+    rows: Callable[[str, int], pd.DataFrame],
+) -> None:
+    """Measure the seeds of a checkpoint one by one, and add each one's rows to the table as they come."""
     from tqdm import tqdm
 
     from labkit import results
-    from labkit.search import CELL, search_rows
 
-    seeds, path = seeds_and_path(checkpoint, seed, folder, out, "search")
-    tables = [
-        search_rows(
-            checkpoint, one, passes=passes or [1, 2, 4], thought=[0, 1, 2], branches=branches or [1, 4, 16],
-            errors=[0.0, 0.1, 0.3], n=n, folder=folder,
-        )
-        for one in tqdm(seeds, unit="seed")
-    ]  # fmt: skip
-    new = pd.concat(tables, ignore_index=True)
-    results.add_rows(path, new, CELL, lambda old: results.read_rows(old, "search", set(CELL)))
+    seeds, path = seeds_and_path(checkpoint, seed, folder, out, kind)
+    for one in tqdm(seeds, unit="seed"):
+        results.add_rows(path, rows(checkpoint, one), cell, lambda old: results.read_rows(old, kind, set(cell)))
     typer.echo(f"Stored in {path}.")
 
 

@@ -10,11 +10,15 @@ from .base import IGNORE, Batch, Exam, Task
 from .depo import Depo
 from .mqar import MQAR
 from .needle import Needle
+from .nights import Nights, NightsThinking
+from .reading import DepoArchive, DepoForetold
 from .rule110 import Rule110
 from .text import Text
 from .thinking import DepoThinking, Rule110Thinking, Thinking
 
-_ALL = (Depo, DepoThinking, Rule110, Rule110Thinking, MQAR, Needle, Text)
+_ALL = (
+    Depo, DepoThinking, DepoForetold, DepoArchive, Rule110, Rule110Thinking, MQAR, Needle, Nights, NightsThinking, Text,
+)  # fmt: skip
 KINDS: dict[str, type[Task]] = {kind.name: kind for kind in _ALL}
 """The kinds that ``make`` and a recipe's [task] table know."""
 
@@ -42,6 +46,6 @@ def _nearest(word: object, known: list[str]) -> str:
 
 
 __all__ = [
-    "IGNORE", "KINDS", "MQAR", "Batch", "Depo", "DepoThinking", "Exam", "Needle", "Rule110", "Rule110Thinking", "Task",
-    "Text", "Thinking", "make",
+    "IGNORE", "KINDS", "MQAR", "Batch", "Depo", "DepoArchive", "DepoForetold", "DepoThinking", "Exam", "Needle",
+    "Nights", "NightsThinking", "Rule110", "Rule110Thinking", "Task", "Text", "Thinking", "make",
 ]  # fmt: skip

@@ -119,10 +119,18 @@ class Thinking(Task):
     ) -> Batch:
         whole("thought", thought, 0, self.thoughts)
         asks = self._questions(context[:1]).questions.shape[-1]
-        length = max(self.queries * (asks + 1), asks + self.thoughts * self.piece + 1)
         each = asks + 1 + (0 if self.trace == "loops" else thought * self.piece)
-        count = min(self.queries, length // each)
+        count = min(self.queries, self._tail(asks) // each)
         asked = self.announced(self._drawn(context, depth, extra, generator, count), thought)
+        return self._laid_out(context, asked, thought)
+
+    def _tail(self, asks: int) -> int:
+        """How long questions of `asks` tokens with all that follows them may be, in a training sequence."""
+        return max(self.queries * (asks + 1), asks + self.thoughts * self.piece + 1)
+
+    def _laid_out(self, context: Tensor, asked: Exam, thought: int) -> Batch:
+        """Contexts, then these questions, announced, with thoughts and answers; what is left is filled up."""
+        asks = asked.questions.shape[-1]
         tail = torch.cat([asked.questions, self.written(asked, thought).flatten(2), asked.answers[..., None]], dim=-1)
         labels, depths = torch.full_like(tail, IGNORE), torch.zeros_like(tail)
         first = asks - 1 if self.writes else tail.shape[-1] - 2  # from there on the next token is asked for
@@ -131,7 +139,7 @@ class Thinking(Task):
 
         def joined(front: Tensor, part: Tensor, empty: int) -> Tensor:
             part = part.flatten(1)
-            return torch.cat([front, F.pad(part, (0, length - part.shape[1]), value=empty)], dim=1)
+            return torch.cat([front, F.pad(part, (0, self._tail(asks) - part.shape[1]), value=empty)], dim=1)
 
         return Batch(
             joined(context, tail, self.filler),
@@ -213,13 +221,16 @@ class DepoThinking(Thinking, Depo):
         return self._ended(super()._contexts(n, generator, held_out=held_out))
 
     def _check_context(self, context: Tensor) -> None:
+        self._check_edges(context)
+
+    def _check_edges(self, context: Tensor) -> None:
         size = len(context)
         if size == 0 or size % self.edge or ((context[2 :: self.edge] != self.filler).any() and self.edge == 3):
             raise ValueError(
                 f"A graph has {self.edge} tokens for each edge{', the last a filler' if self.edge == 3 else ''}; this "
                 f"context of {size} tokens has not."
             )
-        super()._check_context(self._edges(context))
+        super()._check_context(context.unflatten(-1, (-1, self.edge))[..., :2].flatten(-2))
 
     def _questions(self, context: Tensor) -> Exam:
         exam = super()._questions(self._edges(context))

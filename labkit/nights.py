@@ -1,0 +1,164 @@
+"""Compounding over nights: sleep on what each day tells, and on what was thought about it; then ask how far back.
+
+A day's facts lead to nodes of the day before (`labkit.tasks.Nights`), so the first day lies as many hops back as
+nights have passed. After a night the model may *think*: it is asked where each new node leads at last, and its answers
+are written down as notes, which it then sleeps on as well. The next day's question needs one fact and one note.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from labkit.checkpoints import load, task_of
+from labkit.costs import sleep_cost, thought_cost
+from labkit.evaluate import EXAM_SEEDS
+from labkit.machine import versions
+from labkit.models import SleepLM, SleepState
+from labkit.reasoning import write_chains
+from labkit.sweep import EXAM
+from labkit.tasks import Exam, NightsThinking
+
+__all__ = ["CELL", "NOTES", "Told", "night_rows", "through"]
+
+CELL = ("checkpoint", "seed", "weights", "passes", "thought", "notes", "wrong", "night")
+"""The columns that make a row the row of one way through the nights, after one of them."""
+
+NOTES = ("none", "again", "own", "true")
+"""What is slept on after a day's facts, in a second window: nothing; the facts again; notes of the model's own answers;
+notes of the true ones. Of the notes a share may be made wrong."""
+
+
+@dataclass(frozen=True, eq=False)
+class Told:
+    """How things stand after a night's sleep on facts, before anything is thought.
+
+    Attributes:
+        night: which, from 1 on.
+        state: what is known.
+        sleep, think: operations so far, for one text: those of sleeping, and those of answering one's own questions.
+        notes_right: share of the notes so far that were true; 1 before the first.
+    """
+
+    night: int
+    state: SleepState
+    sleep: int
+    think: int
+    notes_right: float
+
+
+@torch.inference_mode()
+def through(
+    model: SleepLM,
+    task: NightsThinking,
+    exam: Exam,
+    passes: int,
+    thought: int = 0,
+    notes: str = "none",
+    wrong: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> Iterator[Told]:
+    """Go through the nights: sleep on a day's facts, tell, think, sleep on the notes, and on to the next day.
+
+    Args:
+        exam: everything that can be asked of texts without notes (``task.questions``).
+        passes: N of every sleep.
+        thought: R of the steps in which own notes are thought out.
+        notes: one of `NOTES`.
+        wrong: share of the notes whose answer is replaced by another node.
+        generator: draws which notes are wrong, and how; needed where `wrong` is above 0.
+
+    Raises ValueError for other notes, or wrong ones where there are none.
+    """
+    if notes not in NOTES:
+        raise ValueError(f"notes is {notes!r}; it should be one of {', '.join(NOTES)}.")
+    if not 0 <= wrong <= 1 or (wrong and (generator is None or notes not in ("own", "true"))):
+        raise ValueError(f"wrong is {wrong}; it should be a share, above 0 only with notes and a generator.")
+    facts, state = task.facts(exam.context), model.init_state(len(exam.context))
+    reading = sleep_cost(model.config, task.window, passes).flops
+    asking = task.width * thought_cost(model.config, task.trace, exam.questions.shape[-1], thought).flops
+    sleep = think = right = written = 0
+    for night, day in enumerate(exam.context.split(task.window, dim=1), 1):
+        state, sleep = model.sleep(day, state, passes), sleep + reading
+        yield Told(night, state, sleep, think, right / written if written else 1.0)
+        if notes == "none":
+            continue
+        window = day
+        if notes != "again":
+            asked = task.asked(exam, night, night)
+            said = asked.answers
+            if notes == "own":
+                said, think = _answers(model, task, asked, state, thought), think + asking
+            if wrong:
+                assert generator is not None
+                said = _spoilt(said, wrong, task.nodes, generator)
+            right, written = right + int((said == asked.answers).sum()), written + said.numel()
+            window = task.notes(facts, night, said)
+        state, sleep = model.sleep(window, state, passes), sleep + reading
+
+
+def night_rows(
+    checkpoint: str,
+    seed: int,
+    passes: Sequence[int],
+    ways: Sequence[tuple[str, float]],
+    n: int = 300,
+    folder: str | Path | None = None,
+) -> pd.DataFrame:
+    """Right answers after every night, for each N, R and way of thinking.
+
+    Args:
+        checkpoint, seed, folder: a model trained on `NightsThinking`.
+        passes: the N to try. Every R of the task is tried: own notes are thought out as questions are answered.
+        ways: notes and their share of wrong ones, as for `through`.
+        n: unseen texts, of as many nights as the task has.
+
+    Returns a row for each way, N, R and night: the columns of `CELL`; ``n``; ``asked``, questions of each depth (of
+    every new node); ``right_1`` ... by depth; ``old``, right answers to the first day's facts; ``notes_right``;
+    ``flops_sleep`` and ``flops_think`` up to that night for one text, ``flops_wake`` for one question; versions.
+
+    Raises ValueError for a model of another task.
+    """
+    model, card = load(checkpoint, seed, folder)
+    task = task_of(card)
+    if not isinstance(task, NightsThinking):
+        raise ValueError(f"{checkpoint} was not trained on nights; take a model that was, such as nights-32.")
+    context = task.exam(n, torch.Generator().manual_seed(EXAM_SEEDS + EXAM + seed)).context
+    exam, found = task.questions(context), []
+    for (notes, wrong), count, steps in itertools.product(ways, passes, range(task.thoughts + 1)):
+        spoiling = torch.Generator().manual_seed(seed)
+        waking = thought_cost(model.config, task.trace, exam.questions.shape[-1], steps).flops
+        for told in through(model, task, exam, count, steps, notes, wrong, spoiling):
+
+            def right(night: int, hops: int, told: Told = told, steps: int = steps) -> int:
+                asked = task.asked(exam, night, hops)
+                return int((_answers(model, task, asked, told.state, steps) == asked.answers).sum())
+
+            row: dict[str, Any] = {
+                "checkpoint": checkpoint, "seed": seed, "weights": card["sha256"][:12], "passes": count,
+                "thought": steps, "notes": notes, "wrong": wrong, "night": told.night, "n": n,
+                "asked": n * task.width, "old": right(1, 1),
+                **{f"right_{hops}": right(told.night, hops) for hops in range(1, told.night + 1)},
+                "notes_right": told.notes_right, "flops_sleep": told.sleep, "flops_think": told.think,
+                "flops_wake": waking,
+            }  # fmt: skip
+            found.append({**row, **versions()})
+    return pd.DataFrame(found)
+
+
+@torch.inference_mode()
+def _answers(model: SleepLM, task: NightsThinking, asked: Exam, state: SleepState, thought: int) -> Tensor:
+    return write_chains(model, task, task.announced(asked, thought), state, thought)[..., -1]
+
+
+def _spoilt(said: Tensor, wrong: float, nodes: int, generator: torch.Generator) -> Tensor:
+    """Answers, a share of them replaced by another node each."""
+    others = (said + torch.randint(1, nodes, said.shape, generator=generator)) % nodes
+    return torch.where(torch.rand(said.shape, generator=generator) < wrong, others, said)
