@@ -1,6 +1,5 @@
 """The command `labkit`: train, figures, evaluate, haystack, stream, long-run, bits, speed, contrast,
-bench, sweep, verdict, recover, search, lookups, nights,
-idle, list, check, doctor.
+bench, sweep, verdict, laws, recover, search, lookups, nights, idle, list, check, doctor.
 
 What goes wrong with what was typed, or with a file, is told in a sentence, and the exit code is 2. Commands import what
 is heavy (torch) when they run, so that `labkit --help` answers at once.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -69,9 +70,35 @@ def verdict(
 
 @app.command()
 @in_sentences
+def laws(
+    grid: Annotated[str, typer.Argument(help="A swept grid of several widths.")] = "sizes",
+    out: Annotated[
+        Path | None, typer.Option(help="Table to write.", show_default="data/results/laws-<grid>.csv")
+    ] = None,
+) -> None:
+    """Named laws of error fitted to a swept grid: what they predict, what operations explain, what replaces what."""
+    from labkit import results
+    from labkit import sweep as sweeps
+    from labkit.files import data_dir
+    from labkit.laws.reach import reach_table
+    from labkit.laws.summary import summary
+    from labkit.laws.verdict import whole_seeds
+
+    table = summary(whole_seeds(reach_table(sweeps.read(grid))))
+    typer.echo(table.round(3).to_string(index=False))
+    path = out or data_dir() / "results" / f"laws-{grid}.csv"
+    results.write_table(path, table)
+    typer.echo(f"Stored in {path}.")
+
+
+@app.command(cls=ManyValues)
+@in_sentences
 def recover(
     law: Annotated[list[str] | None, typer.Argument(help="Laws.", show_default="all")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Synthetic tables for each law.")] = 200,
+    seeds: Annotated[
+        list[int] | None, typer.Option(min=2, help="Training seeds in a table.", show_default="3 6")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Table to write.", show_default="data/results/laws-recovery.csv")
     ] = None,
@@ -86,9 +113,11 @@ def recover(
 
     if unknown := set(law or []) - set(TRUTHS):
         raise ValueError(f"There is no law {min(unknown)!r}; there are {', '.join(TRUTHS)}.")
-    table = pd.concat([coverage(name, repeats, progress=not quiet) for name in law or TRUTHS], ignore_index=True)
+    ways = itertools.product(law or TRUTHS, seeds or [3, 6])
+    table = pd.concat([coverage(name, repeats, one, progress=not quiet) for name, one in ways], ignore_index=True)
     typer.echo(table.to_string(index=False))
-    path = out or (data_dir() / "results" / "laws-recovery.csv" if not law and repeats == 200 else None)
+    whole = not law and not seeds and repeats == 200
+    path = out or (data_dir() / "results" / "laws-recovery.csv" if whole else None)
     if path is not None:
         results.write_table(path, table)
         typer.echo(f"Stored in {path}.")

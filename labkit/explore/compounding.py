@@ -147,7 +147,7 @@ def planner(rows: pd.DataFrame) -> Panel:
     return Panel("compound-planner", show, controls=[budget, questions, price], figures=[fig], source=source)
 
 
-def pays_from(rows: pd.DataFrame, questions: tuple[int, ...] = (1, 4, 16, 64)) -> pd.DataFrame:
+def pays_from(rows: pd.DataFrame, questions: tuple[int, ...] = (1, 4, 16, 64, 256)) -> pd.DataFrame:
     """The R from which N passes reach deeper than one pass with as much more thought as these cost, by the product.
 
     With strides s(N), a pass that costs P operations shared by q questions, and a step that costs W, that is where

@@ -77,6 +77,7 @@ def _scored(rows: pd.DataFrame, predictions: dict[str, Floats], column: str, nul
     found = []
     for name, values in off.items():
         mean, gain = mean_of_seeds(values.tolist()), mean_of_seeds((off[null] - values).tolist())
+        mean = mean._replace(low=max(0.0, mean.low))  # nothing is off by less than nothing
         told = dict(zip(("rms", "low", "high", "gain", "gain_low", "gain_high"), (*mean, *gain), strict=True))
         found.append({"law": name, **told})
     return pd.DataFrame(found)

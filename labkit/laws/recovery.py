@@ -50,21 +50,21 @@ def synthetic(law: str, generator: np.random.Generator, seeds: int = 6, n: int =
     return pd.concat(tables, ignore_index=True)
 
 
-def coverage(law: str, repeats: int = 200, *, start: int = 0, progress: bool = True) -> pd.DataFrame:
-    """How often the 95% intervals hold the true numbers, over so many tables.
+def coverage(law: str, repeats: int = 200, seeds: int = 6, *, start: int = 0, progress: bool = True) -> pd.DataFrame:
+    """How often the 95% intervals hold the true numbers, over so many tables of so many training seeds.
 
-    Returns a row for each number: law, number, truth, repeats, covered (a share), and the middle estimate.
+    Returns a row for each number: law, number, seeds, truth, repeats, covered (a share), and the middle estimate.
     """
     truth = TRUTHS[law]
     hits, found = dict.fromkeys(truth, 0), {name: [] for name in truth}  # type: dict[str, int], dict[str, list[float]]
     for repeat in tqdm(range(start, start + repeats), desc=law, delay=2.0, disable=not progress):
-        fitted = fit(synthetic(law, np.random.default_rng(repeat)), law)
+        fitted = fit(synthetic(law, np.random.default_rng(repeat), seeds), law)
         for name, true in truth.items():
             interval = fitted.intervals[name]
             hits[name] += interval.low <= true <= interval.high
             found[name].append(interval.value)
     rows = [
-        {"law": law, "number": name, "truth": true, "repeats": repeats, "covered": hits[name] / repeats,
+        {"law": law, "number": name, "seeds": seeds, "truth": true, "repeats": repeats, "covered": hits[name] / repeats,
          "median": float(np.median(found[name]))}
         for name, true in truth.items()
     ]  # fmt: skip

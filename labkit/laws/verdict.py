@@ -64,7 +64,7 @@ class Verdict:
 
 
 def judge(
-    rows: pd.DataFrame, questions: Sequence[int] = (1, 4, 16, 64), rivals: pd.DataFrame | None = None
+    rows: pd.DataFrame, questions: Sequence[int] = (1, 4, 16, 64, 256), rivals: pd.DataFrame | None = None
 ) -> Verdict:
     """The verdict on one arm from the rows of a sweep: one recipe, several seeds, N of 1 or more.
 

@@ -1,0 +1,63 @@
+"""Everything that laws of error say of one swept grid, in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from labkit.intervals import Interval
+from labkit.laws.comparing import explained, held_out, oversleeping, substitution
+from labkit.laws.fitting import fit
+from labkit.laws.forms import ALL, LAWS
+
+__all__ = ["COLUMNS", "WITH_ALL", "summary", "told"]
+
+COLUMNS = ("what", "law", "name", "value", "low", "high")
+
+WITH_ALL = tuple(name for name, law in LAWS.items() if law.axes == ALL)
+"""The laws that have all three axes."""
+
+
+def summary(
+    rows: pd.DataFrame, passes: Iterable[int] = (2, 4, 8), questions: Iterable[int] = (1, 64), most: int = 4
+) -> pd.DataFrame:
+    """What laws make of a grid of widths, passes and thought.
+
+    Args:
+        rows: of a sweep, with ``error`` (`labkit.laws.reach_table`) and at least two seeds of every model.
+        passes: N for which the parameters that equal them at N = 1 are asked.
+        questions: how many a sleep serves, for what total operations explain.
+        most: N above it, which no lesson had, is left out of all fits.
+
+    Returns a table of `COLUMNS`. By `what`: "number" of a law that is fitted to the whole grid; "held out", how far off
+    (root mean square) it is on the dear cells when fitted to the cheap ones, and "gain" against not extrapolating;
+    "substitution", how many times the parameters of the smallest model at N = 1 equal N passes, without thought;
+    "explained", shares of the variance over cells; "oversleeping", the change of accuracy from one N to the next where
+    its whole interval lies below 0.
+    """
+    known = rows[rows["passes"].between(1, most)]
+    found: list[tuple[str, str, str, float, float, float]] = []
+    for name in LAWS:
+        for number, interval in fit(known, name).intervals.items():
+            found.append(("number", name, number, *interval))
+    for row in held_out(known, list(LAWS)).to_dict("records"):
+        found.append(("held out", row["law"], "rms", row["rms"], row["low"], row["high"]))
+        found.append(("gain", row["law"], "rms", row["gain"], row["gain_low"], row["gain_high"]))
+    for name in WITH_ALL:
+        for row in substitution(known, name, list(passes)).to_dict("records"):
+            found.append(("substitution", name, f"N = {row['passes']}", row["times"], row["low"], row["high"]))
+    for number in questions:
+        for part, interval in explained(known, number).items():
+            found.append(("explained", f"{number} questions a sleep", part, *interval))
+    slept = oversleeping(rows)
+    for row in slept[slept["inverse"]].to_dict("records"):
+        step = f"R = {row['thought']}, N = {row['before']} to {row['after']}"
+        found.append(("oversleeping", row["checkpoint"], step, row["change"], row["low"], row["high"]))
+    return pd.DataFrame(found, columns=list(COLUMNS))
+
+
+def told(table: pd.DataFrame, what: str) -> dict[tuple[str, str], Interval]:
+    """One kind of rows of a `summary`, by law and name."""
+    part = table[table["what"] == what]
+    return {(r["law"], r["name"]): Interval(r["value"], r["low"], r["high"]) for r in part.to_dict("records")}

@@ -1,0 +1,67 @@
+"""How much training it takes: tokens of lessons until a hop is known, with written steps of thought and without."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from labkit.checkpoints import list_checkpoints, read_card
+from labkit.intervals import Interval, mean_of_seeds
+
+__all__ = ["KNOWN", "times_less", "tokens_until"]
+
+KNOWN = 0.9
+"""The running share right in lessons from which a hop counts as known, with all shallower ones."""
+
+
+def tokens_until(checkpoint: str, folder: str | Path | None = None) -> pd.DataFrame:
+    """Tokens of lessons until each hop was known, by training seed.
+
+    Read off the curve that a training leaves in its card: the running share right by depth, some hundred times. Where
+    steps are written they count among what is right or wrong, each after the true ones before it.
+
+    Returns a row for each seed and a column for each hop asked; missing where it was not known by the end. Empty
+    without such a checkpoint.
+    """
+    found = {}
+    for name, seed in list_checkpoints(folder):
+        if name != checkpoint:
+            continue
+        card = read_card(name, seed, folder)
+        each = card["train_tokens"] / card["steps"]
+        depths = range(1, len(card["metrics"]["lesson_accuracy"]) + 1)
+        first: dict[int, float] = dict.fromkeys(depths, float("nan"))
+        for step, *shares in card["metrics"]["curve"]:
+            known = next((d for d, share in enumerate(shares) if share < KNOWN), len(shares))
+            for depth in range(1, known + 1):
+                first[depth] = min(step * each, np.inf if np.isnan(first[depth]) else first[depth])
+        found[seed] = first
+    return pd.DataFrame(found).T.rename_axis(index="seed", columns="hop").sort_index()
+
+
+def times_less(without: str, written: str, folder: str | Path | None = None) -> pd.DataFrame:
+    """By hop: how many times more tokens of lessons it takes without written steps than with them.
+
+    Over the seeds of both that know the hop with written steps. A seed that never knows it without counts as if it did
+    at the very end, so `times`, a geometric mean, is then a least value. Columns: ``hop``; ``seeds`` compared;
+    ``known``, how many of these know it without written steps; ``times``; ``low`` and ``high``, Student's t on the
+    logarithm, missing where `times` is a least value or there are fewer than two seeds.
+    """
+    plain, told = tokens_until(without, folder), tokens_until(written, folder)
+    whole = {seed: read_card(without, seed, folder)["train_tokens"] for seed in plain.index}
+    found = []
+    for hop in told.columns:
+        seeds = told[hop].dropna().index.intersection(plain.index)
+        if not len(seeds):
+            continue
+        until = plain.loc[seeds, hop] if hop in plain else pd.Series(np.nan, index=seeds)
+        ratio = np.log(until.fillna(pd.Series(whole)) / told.loc[seeds, hop])
+        known = int(until.notna().sum())
+        ends = mean_of_seeds(ratio.tolist()) if known == len(seeds) > 1 else Interval(np.nan, np.nan, np.nan)
+        found.append({
+            "hop": hop, "seeds": len(seeds), "known": known, "times": float(np.exp(ratio.mean())),
+            "low": float(np.exp(ends.low)), "high": float(np.exp(ends.high)),
+        })  # fmt: skip
+    return pd.DataFrame(found)
