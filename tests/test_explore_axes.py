@@ -142,17 +142,6 @@ def test_the_product_predicts_what_was_held_out(data: Path) -> None:
     assert off["product"] < 0.3 < off["sum"]
 
 
-def test_the_planner_takes_the_deepest_cell_that_is_paid_for(data: Path) -> None:
-    rows = axes.swept()
-    panel = compounding.planner(rows)
-    budget = panel.controls["budget (million operations)"]
-    assert "Deepest for 10 million: N = 1, R = 9" in panel.sentence  # all are within it
-    table = compounding._cells(rows)
-    budget.value = 0.3
-    assert len(panel.figures["compound-planner"].data[0].x) == 0  # costs are a few hundred operations here
-    assert len(table) == 10 and table["predicted"].notna().all()
-
-
 def test_a_day_and_many_days(data: Path) -> None:
     rows = idling.stored()
     day = idling.one_day(rows)
@@ -171,7 +160,7 @@ def test_a_day_and_many_days(data: Path) -> None:
 def test_without_rows_panels_say_what_makes_them(empty: Path) -> None:
     rows = axes.swept()
     for panel in (axes.corner_guess(rows), axes.reaches(rows), axes.equal_operations(rows), compounding.corners(rows),
-                  compounding.held_out(rows), compounding.planner(rows)):  # fmt: skip
+                  compounding.held_out(rows)):  # fmt: skip
         assert "`labkit sweep arms` makes them" in panel.sentence
     assert f"`labkit search {NAME}` makes them" in axes.searching().sentence
     assert "`labkit idle` makes them" in idling.one_day(idling.stored()).sentence

@@ -81,14 +81,17 @@ def laws(
     from labkit import sweep as sweeps
     from labkit.files import data_dir
     from labkit.laws.reach import reach_table
-    from labkit.laws.summary import summary
+    from labkit.laws.summary import curves, summary
     from labkit.laws.verdict import whole_seeds
 
-    table = summary(whole_seeds(reach_table(sweeps.read(grid))))
+    rows = whole_seeds(reach_table(sweeps.read(grid)))
+    table = summary(rows)
     typer.echo(table.round(3).to_string(index=False))
     path = out or data_dir() / "results" / f"laws-{grid}.csv"
+    beside = path.with_name(f"{path.stem}-curves.csv")
     results.write_table(path, table)
-    typer.echo(f"Stored in {path}.")
+    results.write_table(beside, curves(rows))
+    typer.echo(f"Stored in {path} and {beside.name}.")
 
 
 @app.command(cls=ManyValues)

@@ -39,7 +39,7 @@ def swept(grid: str = "arms") -> pd.DataFrame:
         return whole_seeds(reach_table(sweep.read(grid)))
     except FileNotFoundError as missing:
         print(missing)
-        return pd.DataFrame(columns=["checkpoint", "trace", "seed", "passes", "thought", "reach"])
+        return pd.DataFrame(columns=["checkpoint", "trace", "params", "seed", "passes", "thought", "reach", "error"])
 
 
 def arms_in(rows: pd.DataFrame) -> list[str]:

@@ -1,21 +1,19 @@
-"""Notebook 05's panels: corners with their interaction, models of reach on held-out cells, and a planner."""
+"""Notebook 05's panels: corners with their interaction, and models of reach on held-out cells."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 
-from labkit.costs import answer_cost
 from labkit.explore import style
 from labkit.explore.axes import ARMS, MODEL, NOTHING, arms_in, stored_at, thinkers
-from labkit.explore.panel import Panel, choice, slider
+from labkit.explore.panel import Panel, choice
 from labkit.files import data_dir
 from labkit.intervals import Interval
 from labkit.laws.comparing import held_out_reach, predicted_reach
-from labkit.laws.reach import fit_reach
 from labkit.laws.verdict import judge
 
-__all__ = ["corners", "held_out", "pays_from", "planner", "verdicts"]
+__all__ = ["corners", "held_out", "pays_from", "verdicts"]
 
 TRAINED = 4  # passes; beyond it nothing was taught
 
@@ -29,7 +27,8 @@ def verdicts() -> pd.DataFrame:
     rows = pd.read_csv(path)
     shown = pd.DataFrame({"a step of thought": rows["trace"].map(ARMS), "seeds": rows["seeds"]})
     named = {"sleep": "sleep alone", "thought": "thought alone", "interaction": "D", "log_odds": "D in log-odds",
-             "mix_1": "lead of the mix", "above_null": "share right above the snowball"}  # fmt: skip
+             "mix_1": "lead of the mix", "mix_256": "at 256 questions a sleep",
+             "above_null": "share right above the snowball"}  # fmt: skip
     for column, words in named.items():
         if column in rows:
             shown[words] = [_with_ends(row, column) for row in rows.to_dict("records")]
@@ -100,53 +99,6 @@ def held_out(rows: pd.DataFrame) -> Panel:
     return Panel("compound-held-out", show, controls=[arm], figures=[fig], source=stored_at(rows, "arms"))
 
 
-def planner(rows: pd.DataFrame) -> Panel:
-    """A budget for an answer, questions a sleep, a price of waking: which N and R reach deepest, and what was said."""
-    budget = choice("budget (million operations)", [0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30], 10)
-    questions, price = slider("questions a sleep serves", 1, 1, 64), slider("price of waking", 1, 1, 20)
-    fig = style.figure(
-        "compound-planner", "Reach within the budget", x="steps of thought R", y="sleep passes N",
-        x_range=(-0.6, 9.6), y_range=(0.4, 4.6), width=640, height=340,
-    )  # fmt: skip
-    fig.update_xaxes(tickvals=list(range(10)))
-    fig.update_yaxes(tickvals=[1, 2, 3, 4])
-    dear = style.line(fig, "too dear", colour=style.tint(style.GREY, 0.35), mode="markers+text", marker_size=30,
-                      textposition="middle center")  # fmt: skip
-    paid = style.line(fig, "within the budget", colour=style.PALETTE["sky"], mode="markers+text", marker_size=30,
-                      textposition="middle center")  # fmt: skip
-    best = style.line(fig, "deepest", colour=style.PALETTE["orange"], mode="markers+text", marker_size=34,
-                      textposition="middle center")  # fmt: skip
-    table = _cells(rows)
-
-    def show() -> str:
-        if not len(table):
-            return NOTHING.format("`labkit sweep arms`")
-        cost = answer_cost(table, questions.value, price.value) / 1e6
-        within = cost <= budget.value
-        top = table.index == table.loc[within, "reach"].idxmax() if within.any() else np.zeros(len(table), bool)
-        with fig.batch_update():
-            for trace, chosen in ((dear, ~within), (paid, within & ~top), (best, top)):
-                own = table[chosen]
-                trace.x, trace.y = style.column(own["thought"].to_numpy()), style.column(own["passes"].to_numpy())
-                trace.text = [f"{r:.1f}" for r in own["reach"]]
-        if not within.any():
-            return f"Nothing can be had for {budget.value} million operations; the cheapest costs {cost.min():.2f}."
-        one = table[top].iloc[0]
-        told = f"the product s(N) (1 + g R), fitted to this grid, says {one['predicted']:.2f}"
-        if one["thought"] > rows["thought"].max():
-            told = "of a model that only thinks"
-        return (
-            f"Deepest for {budget.value} million: N = {one['passes']:.0f}, R = {one['thought']:.0f}, measured "
-            f"{one['reach']:.2f} hops, {told}."
-        )
-
-    source = (
-        f"{stored_at(rows, 'arms', intervals=False)} R above 2: models that only think, data/results/sweep-long.csv. "
-        "Means of the seeds."
-    )
-    return Panel("compound-planner", show, controls=[budget, questions, price], figures=[fig], source=source)
-
-
 def pays_from(rows: pd.DataFrame, questions: tuple[int, ...] = (1, 4, 16, 64, 256)) -> pd.DataFrame:
     """The R from which N passes reach deeper than one pass with as much more thought as these cost, by the product.
 
@@ -168,19 +120,6 @@ def pays_from(rows: pd.DataFrame, questions: tuple[int, ...] = (1, 4, 16, 64, 25
             f"q = {q}": int(np.ceil(one["reach"] * (n - 1) * read / (q * step) / longer)) - 1 for q in questions
         }
     return pd.DataFrame(found).T
-
-
-def _cells(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean reach and cost of every cell of even waypoints, those of the models that only think among them."""
-    part = rows[(rows["checkpoint"] == MODEL) & rows["passes"].between(1, TRAINED)]
-    if not len(part):
-        return pd.DataFrame()
-    columns = ["reach", "flops_sleep", "flops_wake"]
-    table = part.groupby(["passes", "thought"])[columns].mean().reset_index()
-    if (far := thinkers()) is not None:
-        far = far[far["thought"] > table["thought"].max()]
-        table = pd.concat([table, far.groupby(["passes", "thought"])[columns].mean().reset_index()])
-    return table.assign(predicted=fit_reach(part, "product").predict(table)).reset_index(drop=True)
 
 
 def _with_ends(row: dict[str, float], column: str) -> str:

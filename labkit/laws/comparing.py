@@ -15,7 +15,7 @@ from labkit.laws.fitting import Fit, fit, jackknife
 from labkit.laws.reach import REACHES, depths_of, fit_reach
 
 __all__ = [
-    "explained", "held_out", "held_out_reach", "oversleeping", "predicted_reach", "split_by_cost",
+    "CELL", "explained", "held_out", "held_out_reach", "oversleeping", "predicted_reach", "split_by_cost",
     "substitution",
 ]  # fmt: skip
 

@@ -164,7 +164,8 @@ def _fitted(form: Law, rows: pd.DataFrame, unit: float, start: Floats | None = N
 def _values(form: Law, scaled: Sequence[float] | Floats) -> dict[str, float]:
     """Numbers by name, from their own scales."""
     pairs = zip(form.spans, scaled, strict=True)
-    return {name: float(x if name in LINEAR else np.exp(x)) for name, x in pairs}
+    with np.errstate(over="ignore"):  # the end of an interval may be beyond all numbers
+        return {name: float(x if name in LINEAR else np.exp(x)) for name, x in pairs}
 
 
 def _unit(form: Law, rows: pd.DataFrame) -> float:

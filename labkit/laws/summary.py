@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from labkit.intervals import Interval
-from labkit.laws.comparing import explained, held_out, oversleeping, substitution
-from labkit.laws.fitting import fit
+from labkit.laws.comparing import CELL, explained, held_out, oversleeping, substitution
+from labkit.laws.fitting import fit, jackknife
 from labkit.laws.forms import ALL, LAWS
 
-__all__ = ["COLUMNS", "WITH_ALL", "summary", "told"]
+__all__ = ["COLUMNS", "WITH_ALL", "curves", "summary", "told"]
 
 COLUMNS = ("what", "law", "name", "value", "low", "high")
 
@@ -55,6 +57,27 @@ def summary(
         step = f"R = {row['thought']}, N = {row['before']} to {row['after']}"
         found.append(("oversleeping", row["checkpoint"], step, row["change"], row["low"], row["high"]))
     return pd.DataFrame(found, columns=list(COLUMNS))
+
+
+def curves(rows: pd.DataFrame, laws: Iterable[str] = WITH_ALL, most: int = 4) -> pd.DataFrame:
+    """What each law, fitted to the whole grid, says of every cell with N of 1 or more.
+
+    Columns: law, params, passes, thought, and predicted with low and high, the ends of a jackknife over seeds. N above
+    `most` is left out of the fits, and extrapolated to.
+    """
+    rows = rows[rows["passes"] >= 1]
+    known, cells = rows[rows["passes"] <= most], rows[CELL].drop_duplicates().sort_values(CELL)
+    found = []
+    for law in laws:
+
+        def predicted(part: pd.DataFrame, law: str = law) -> NDArray[np.float64]:
+            return fit(part, law).predict(cells)
+
+        centre = predicted(known)
+        low, high = jackknife(known, predicted, centre)
+        ends = {"predicted": centre, "low": low.clip(0, 1), "high": high.clip(0, 1)}
+        found.append(cells.assign(law=law, **ends))
+    return pd.concat(found, ignore_index=True)
 
 
 def told(table: pd.DataFrame, what: str) -> dict[tuple[str, str], Interval]:

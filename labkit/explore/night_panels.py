@@ -1,0 +1,85 @@
+"""Notebook 05's panel about nights: errors against nights, for facts alone and for thoughts that are slept on."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from labkit.explore import style
+from labkit.explore.axes import NOTHING
+from labkit.explore.panel import Panel, choice
+from labkit.files import data_dir
+from labkit.intervals import Interval, mean_of_seeds
+from labkit.nights import CELL
+from labkit.results import read_rows
+
+__all__ = ["NIGHTS", "WAYS", "last_night", "nightly", "nights"]
+
+NIGHTS = "nights-32"
+WAYS = {
+    ("none", 0.0): "facts alone",
+    ("again", 0.0): "facts twice",
+    ("own", 0.0): "own thoughts",
+    ("true", 0.0): "true thoughts",
+    ("true", 0.3): "3 in 10 wrong",
+    ("true", 1.0): "all wrong",
+}
+"""What is slept on, by notes and their share of wrong ones (`labkit.nights`)."""
+
+
+def nightly() -> pd.DataFrame:
+    """The rows of `labkit nights`; none, and a printed sentence, without it.
+
+    ``wrong_at_first`` is the share wrong about the first day, which lies as many hops back as nights have passed.
+    """
+    path = data_dir() / "results" / f"{NIGHTS}-by-night.csv"
+    if not path.is_file():
+        print(NOTHING.format(f"`labkit nights {NIGHTS}`"))
+        return pd.DataFrame(columns=[*CELL, "wrong_at_first"])
+    rows = read_rows(path, f"nights {NIGHTS}", set(CELL))
+    right = [row[f"right_{row['night']}"] for row in rows.to_dict("records")]
+    return rows.assign(wrong_at_first=1 - pd.Series(right, index=rows.index) / rows["asked"])
+
+
+def last_night(rows: pd.DataFrame, thought: int, column: str = "wrong_at_first") -> pd.DataFrame:
+    """After the last night: a row for each way and a column for each N, value and interval over seeds in words."""
+    part = rows[(rows["night"] == rows["night"].max()) & (rows["thought"] == thought)]
+    told = {
+        (way, int(n)): mean_of_seeds(own[column].tolist()).told("")
+        for (notes, wrong, n), own in part.groupby(["notes", "wrong", "passes"])
+        if (way := WAYS.get((notes, wrong))) and len(own) > 1
+    }
+    table = pd.Series(told, dtype=object).unstack() if told else pd.DataFrame()
+    return table.reindex([way for way in WAYS.values() if way in table.index]).rename(columns="N = {}".format)
+
+
+def nights(rows: pd.DataFrame) -> Panel:
+    """Error about the first day against nights, a line for each thing that is slept on."""
+    passes = choice("sleep passes N", [0, 1, 2, 4, 8], 1)
+    thought = choice("steps of thought R", [0, 1, 2], 1)
+    fig = style.figure(
+        "compound-nights", "What is still known of the first day", x="nights", y="wrong answers about the first day",
+        x_range=(0.8, 6.2), y_range=(-0.03, 1.05), width=640,
+    )  # fmt: skip
+    bands = {w: style.band(fig, n, colour=c) for (w, n), c in zip(WAYS.items(), style.CYCLE, strict=False)}
+    lines = {w: style.line(fig, n, colour=c) for (w, n), c in zip(WAYS.items(), style.CYCLE, strict=False)}
+
+    def show() -> str:
+        part = rows[(rows["passes"] == passes.value) & (rows["thought"] == thought.value)]
+        last: dict[str, Interval] = {}
+        with fig.batch_update():
+            for way, line in lines.items():
+                own = part[(part["notes"] == way[0]) & (part["wrong"] == way[1])]
+                seeds = own.groupby("night")["wrong_at_first"].agg(list)
+                found = {n: mean_of_seeds(values) for n, values in seeds.items() if len(values) > 1}
+                line.x, line.y = style.column([*found]), style.column([i.value for i in found.values()])
+                ends = ([max(0.0, i.low) for i in found.values()], [min(1.0, i.high) for i in found.values()])
+                bands[way].update(style.band_outline([*found], *ends))
+                if found:
+                    last[WAYS[way]] = found[max(found)]
+        if not last:
+            return NOTHING.format(f"`labkit nights {NIGHTS}`")
+        return "Wrong after the last night: " + ", ".join(f"{n} {i.told('')}" for n, i in last.items()) + "."
+
+    texts = f"{int(rows['n'].iloc[0]):,} unseen texts a seed, 95% intervals over seeds" if len(rows) else "none yet"
+    source = f"Stored: data/results/{NIGHTS}-by-night.csv, from `labkit nights {NIGHTS}`; {texts}."
+    return Panel("compound-nights", show, controls=[passes, thought], figures=[fig], source=source)
