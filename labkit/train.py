@@ -119,6 +119,7 @@ def train(
     cost = _Cost(model)
     reader = model.read
     if compiled:
+        torch.compiler.reset()  # what was compiled for another model counts towards a limit, after which nothing is
         model.read = torch.compile(reader, dynamic=False)  # type: ignore[method-assign]
 
     bar = tqdm(total=settings.steps, initial=at.step, desc=f"{recipe.name} s{seed}", disable=not progress)

@@ -1,4 +1,4 @@
-"""The commands that ask whether test-time compute compounds: sweep, verdict, recover, search, lookups, nights, idle."""
+"""The commands that ask whether test-time compute compounds: from sweeps to queues."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from labkit.explore import axes, compounding, idling
+from labkit.explore import axes, compounding, idling, law_panels, lookup_panels, night_panels, planning
 from labkit.explore.panel import Panel
 
 __all__ = ["AXES"]
@@ -26,6 +26,11 @@ AXES: dict[str, tuple[Callable[[], Panel], str]] = {
         "Reach in hops against steps of thought, one line for each number of sleep passes with its interval: the lines "
         "rise and fan out, those of more passes more steeply.",
     ),
+    "axes-shapes": (
+        lambda: lookup_panels.shapes(axes.swept("sizes")),
+        "Share of wrong answers against the factor on each of three knobs, both logarithmic: weights hardly fall, "
+        "sleep passes fall a little and level off, strides of thought fall most.",
+    ),
     "axes-operations": (
         lambda: axes.equal_operations(axes.swept()),
         "Reach in hops against the operations of an answer on a logarithmic axis, as dots: neither, sleep alone, "
@@ -35,6 +40,11 @@ AXES: dict[str, tuple[Callable[[], Panel], str]] = {
         axes.searching,
         "Share of right answers against the operations of waking, as dots: one chain, best of several chains, a tree, "
         "and the majority.",
+    ),
+    "axes-lookups": (
+        lambda: lookup_panels.lookups(lookup_panels.looked_up()),
+        "Share of right answers against operations, one line for each number of sleep passes, along which more "
+        "and more windows are opened again.",
     ),
     "compound-corners": (
         lambda: compounding.corners(axes.swept()),
@@ -46,10 +56,30 @@ AXES: dict[str, tuple[Callable[[], Panel], str]] = {
         "Predicted against measured reach on held-out cells, one dot for each seed and number of passes: the product "
         "nearer to the dotted diagonal than the sum.",
     ),
+    "compound-contest": (
+        lambda: law_panels.contests(axes.swept()),
+        "Lead of the best mix over the best pure axis against questions a sleep, with its band: several hops below "
+        "zero for few questions, rising through zero near 64, and above it from 128 on.",
+    ),
+    "compound-laws": (
+        lambda: law_panels.fitted(axes.swept("sizes")),
+        "Share of wrong answers against sleep passes as dots with intervals, for three amounts of thought, and a law's "
+        "falling curves with wide bands; a dotted line parts what was taught from what was not.",
+    ),
+    "compound-nights": (
+        lambda: night_panels.nights(night_panels.nightly()),
+        "Share of wrong answers about the first day against nights, one line for each thing slept on: facts alone rise "
+        "to four fifths at the third night, own and true thoughts stay low, wrong thoughts rise.",
+    ),
+    "compound-lessons": (
+        law_panels.lessons,
+        "Millions of tokens until a hop is known, against hops, a dot a seed: with two waypoints three hops by three "
+        "millions, without thought two hops at most, and later.",
+    ),
     "compound-planner": (
-        lambda: compounding.planner(axes.swept()),
-        "A grid of discs, sleep passes up and steps of thought across, with the reach written in each; those within a "
-        "budget are coloured, and the deepest of them stands out.",
+        lambda: planning.planner(axes.swept("sizes")),
+        "Share of right answers against the operations of an answer, a dot for each measured way to spend them: grey "
+        "where too dear, blue within the budget, a star on the best, and an open diamond on the chosen split.",
     ),
     "idle-day": (
         lambda: idling.one_day(idling.stored()),
