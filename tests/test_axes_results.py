@@ -11,7 +11,9 @@ from labkit import sweep
 from labkit.intervals import Interval
 from labkit.laws.comparing import held_out_reach
 from labkit.laws.reach import reach_table
+from labkit.laws.teaching import times_less
 from labkit.laws.telling import verdicts
+from labkit.laws.verdict import contest
 
 ROOT = Path(__file__).resolve().parent.parent
 README = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
@@ -20,6 +22,11 @@ LOG = " ".join((ROOT / "data" / "LOG.md").read_text(encoding="utf-8").split())
 
 def told(value: float) -> str:
     return f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.2f}"
+
+
+def signed(interval: Interval) -> str:
+    """As the log tells leads: +1.26 [.17, 2.34]."""
+    return f"{'+' * (interval.value > 0)}{told(interval.value)} [{told(interval.low)}, {told(interval.high)}]"
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +67,23 @@ def test_the_verdict_s_numbers() -> None:
     assert f"goes {-row['mix_1']:.1f} hops deeper" in README and f"lies {-row['mix_1']:.1f} hops behind it" in LOG
     null = f"{row['above_null']:.2f} [{row['above_null_low']:.2f}, {row['above_null_high']:.2f}]".replace("0.", ".")
     assert f"({null} above the product of its leaps)" in README and f"lies {null} above the snowball" in LOG
+
+
+def test_the_contest_by_questions(even: pd.DataFrame) -> None:
+    far = reach_table(sweep.read("long"))
+    for questions, words in ((64, "level with it at 64"), (128, "ahead from 128 on"), (256, "at 256")):
+        lead = contest(even, questions, far)
+        assert lead is not None and (lead.low > 0) == (questions > 64)
+        assert f"{words} ({signed(lead)}" in LOG or f"{words} {signed(lead)}" in LOG
+    assert contest(even, 8, far) == contest(even, 1, far) and "with 1 to 8 questions a sleep" in LOG
+
+
+def test_lessons_with_written_steps() -> None:
+    for passes, words in ((4, "at least {} times more (others"), (1, "at least {} times for the third hop")):
+        third = times_less(f"corner-n{passes}", f"corner-even-n{passes}").set_index("hop").loc[3]
+        assert third["seeds"] == 3 and third["known"] == 0
+        assert words.format(f"{third['times']:.1f}") in LOG
+    assert f"at least {times_less('corner-n4', 'corner-even-n4').set_index('hop').loc[3, 'times']:.1f}" in README
 
 
 def test_search_is_beside_its_control() -> None:

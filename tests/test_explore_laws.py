@@ -148,7 +148,7 @@ def test_nights_are_drawn_way_by_way(data: Path) -> None:
     np.testing.assert_allclose(drawn["own thoughts"].y, [0.01] * 3, atol=1e-6)
     assert panel.sentence.startswith("Wrong after the last night: facts alone 0.61 [0.59, 0.63], facts twice 0.01")
     assert night_panels.last_night(rows, 1).loc["facts alone", "N = 1"].startswith("0.61 [")
-    panel.controls["sleep passes N"].value = 8
+    panel.controls["passes a night N"].value = 8
     assert "`labkit nights nights-32` makes them" in panel.sentence
 
 
@@ -167,7 +167,7 @@ def test_look_ups_are_drawn_by_passes(data: Path) -> None:
     np.testing.assert_allclose(line.y, [0.2, 0.4, 0.6], rtol=1e-5)
     panel.controls["the chooser errs"].value = 1.0
     np.testing.assert_allclose(line.y, [0.2, 0.2, 0.2], rtol=1e-5)
-    panel.controls["questions a sleep serves"].value = 4
+    panel.controls["questions that share a sleep"].value = 4
     np.testing.assert_allclose(line.x, [0.6, 0.7, 0.8], rtol=1e-5)
 
 

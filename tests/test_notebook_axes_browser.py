@@ -26,6 +26,8 @@ def test_scaling_axes(lab: Lab) -> None:
         assert page.slider_value("steps of thought R") == 2 and "N = 3, R = 2" in page.outputs()
         page.press("questions a sleep serves", moves=3, figures=["axes-operations"])
         page.press("hops asked for", moves=1, figures=["axes-search"])
+        page.press("the other two knobs are", moves=1, figures=["axes-shapes"])
+        page.press("hops of the question", moves=1, figures=["axes-lookups"])
         assert page.figure("axes-reach")["shown"] and page.problems() == []
 
 
@@ -35,8 +37,12 @@ def test_compounding(lab: Lab) -> None:
         before = page.figure("compound-planner")["traces"][1]["x"]
         page.press("questions a sleep serves", moves=2, figures=["compound-planner"])
         paid = page.figure("compound-planner")["traces"][1]["x"]
-        assert len(paid) > len(before)  # with a sleep shared by three
-        for name in ("compound-corners", "compound-held-out"):
+        assert len(paid) > len(before)  # with a sleep shared by sixteen
+        alone = page.figure("compound-nights")["traces"][-6]["y"]
+        page.press("passes a night N", moves=1, figures=["compound-nights"])
+        assert page.figure("compound-nights")["traces"][-6]["y"][-1] < alone[-1] - 0.3  # facts alone, two passes
+        page.press("law", moves=1, figures=["compound-laws"])
+        for name in ("compound-corners", "compound-held-out", "compound-contest", "compound-lessons"):
             assert page.figure(name)["shown"] and page.figure(name)["traces"]
         assert page.problems() == []
 

@@ -62,10 +62,10 @@ def looked_up() -> pd.DataFrame:
 
 def lookups(rows: pd.DataFrame) -> Panel:
     """Right answers against operations: N passes of sleep, and B windows opened again by a chooser that may err."""
-    hops = slider("hops asked for", 2, 1, 10)
-    thought = choice("steps of thought R", [0, 2], 0)
+    hops = slider("hops of the question", 2, 1, 10)
+    thought = choice("steps before the answer R", [0, 2], 0)
     error = choice("the chooser errs", [("never", 0.0), ("3 times in 10", 0.3), ("always", 1.0)], 0.0)
-    questions = choice("questions a sleep serves", [1, 4, 16, 64], 1)
+    questions = choice("questions that share a sleep", [1, 4, 16, 64], 1)
     fig = style.figure(
         "axes-lookups", "Sleep longer, or look it up?", x="operations of an answer (millions)",
         y="right answers (share)", x_range=(-1.2, 1.7), y_range=(-0.03, 1.05), width=640,

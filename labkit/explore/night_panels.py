@@ -54,8 +54,8 @@ def last_night(rows: pd.DataFrame, thought: int, column: str = "wrong_at_first")
 
 def nights(rows: pd.DataFrame) -> Panel:
     """Error about the first day against nights, a line for each thing that is slept on."""
-    passes = choice("sleep passes N", [0, 1, 2, 4, 8], 1)
-    thought = choice("steps of thought R", [0, 1, 2], 1)
+    passes = choice("passes a night N", [0, 1, 2, 4, 8], 1)
+    thought = choice("steps before an answer R", [0, 1, 2], 1)
     fig = style.figure(
         "compound-nights", "What is still known of the first day", x="nights", y="wrong answers about the first day",
         x_range=(0.8, 6.2), y_range=(-0.03, 1.05), width=640,

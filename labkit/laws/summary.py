@@ -51,7 +51,7 @@ def summary(
             found.append(("substitution", name, f"N = {row['passes']}", row["times"], row["low"], row["high"]))
     for number in questions:
         for part, interval in explained(known, number).items():
-            found.append(("explained", f"{number} questions a sleep", part, *interval))
+            found.append(("explained", f"{number} question{'s' * (number != 1)} a sleep", part, *interval))
     slept = oversleeping(rows)
     for row in slept[slept["inverse"]].to_dict("records"):
         step = f"R = {row['thought']}, N = {row['before']} to {row['after']}"
