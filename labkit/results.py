@@ -87,13 +87,13 @@ def add_rows(
     path: Path, rows: pd.DataFrame, cell: Sequence[str], read: Callable[[Path], pd.DataFrame]
 ) -> None:
     """Write a table as CSV, sorted by the columns `cell`; stored rows (`read`) with other values of these stay."""
-    rows = rows.assign(seed=rows["seed"].astype(str))
+    rows, cell = rows.assign(seed=rows["seed"].astype(str)), list(cell)
     if path.is_file():
         old = read(path)
         new = set(rows[cell].astype(str).itertuples(index=False, name=None))
         stays = [key not in new for key in old[cell].astype(str).itertuples(index=False, name=None)]
         rows = pd.concat([old[stays], rows], ignore_index=True)
-    write_table(path, rows.sort_values(list(cell), kind="stable"))
+    write_table(path, rows.sort_values(cell, kind="stable"))
 
 
 def read(path: str | Path) -> pd.DataFrame:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from labkit import sweep
+from labkit.explore import night_panels
 from labkit.intervals import Interval
 from labkit.laws.comparing import held_out_reach
 from labkit.laws.reach import reach_table
@@ -84,6 +86,44 @@ def test_lessons_with_written_steps() -> None:
         assert third["seeds"] == 3 and third["known"] == 0
         assert words.format(f"{third['times']:.1f}") in LOG
     assert f"at least {times_less('corner-n4', 'corner-even-n4').set_index('hop').loc[3, 'times']:.1f}" in README
+
+
+def test_the_table_of_nights() -> None:
+    rows = night_panels.nightly()
+    assert rows["seed"].nunique() == 3 and (rows["n"] == 300).all()
+    last = rows[rows["night"] == 6].groupby(["notes", "wrong", "thought", "passes"])["wrong_at_first"].mean()
+    names = {"facts alone": ("none", 0.0), "facts twice": ("again", 0.0), "own thoughts": ("own", 0.0),
+             "true thoughts": ("true", 0.0), "3 in 10 made wrong": ("true", 0.3),
+             "all made wrong": ("true", 1.0)}  # fmt: skip
+    shown = re.findall(r"\| ([a-z0-9 ]+) \| (\d) \| (\S+) \| (\S+) \| (\S+) \|", LOG)
+    assert len(shown) == 8
+    for name, thought, *cells in shown:
+        assert cells == [told(last[(*names[name], int(thought), n)]) for n in (1, 2, 4)]
+
+
+def test_what_nights_gain() -> None:
+    rows = night_panels.nightly()
+    for thought, before, after, words in (
+        (1, ("none", 1), ("none", 2), "A second pass mends that ({}"),
+        (1, ("none", 1), ("own", 1), "just as well after one pass ({}"),
+        (0, ("none", 1), ("own", 1), "sleeping on them makes it worse ({})"),
+        (1, ("none", 2), ("own", 1), "the difference is {} in favour of the cheaper"),
+        (1, ("none", 4), ("own", 2), "without: {} at R = 1"),
+        (2, ("none", 4), ("own", 2), "at R = 1, {} at R = 2"),
+    ):
+        found = night_panels.gain(rows, thought, before, after)
+        tokens = signed(found) if "difference" in words or "R = " in words or found.value < 0 else signed(found)[1:]
+        assert words.format(tokens) in LOG
+    last = rows[(rows["night"] == 6) & (rows["thought"] == 1)].groupby(["notes", "wrong", "passes"])
+    total = (last["flops_sleep"].first() + last["flops_think"].first()) / 1e6
+    own, facts = total["own", 0.0, 1], total["none", 0.0, 2]
+    assert f"cost {own:.1f} million operations for a text, facts alone at N = 2 cost {facts:.1f}" in LOG
+    assert f"costs {own / facts:.1f} times the operations of the second pass" in README
+    wrong = last["wrong_at_first"].mean().map(told)
+    assert f"is wrong about the first day in {wrong['none', 0.0, 1]}," in README
+    assert f"with a second pass in {wrong['none', 0.0, 2]}." in README
+    assert f"brings one pass to {wrong['own', 0.0, 1]}." in README
+    assert f"are believed ({wrong['true', 1.0, 1]})" in README
 
 
 def test_search_is_beside_its_control() -> None:

@@ -12,7 +12,7 @@ from labkit.intervals import Interval, mean_of_seeds
 from labkit.nights import CELL
 from labkit.results import read_rows
 
-__all__ = ["NIGHTS", "WAYS", "last_night", "nightly", "nights"]
+__all__ = ["NIGHTS", "WAYS", "gain", "last_night", "nightly", "nights", "share"]
 
 NIGHTS = "nights-32"
 WAYS = {
@@ -44,12 +44,28 @@ def last_night(rows: pd.DataFrame, thought: int, column: str = "wrong_at_first")
     """After the last night: a row for each way and a column for each N, value and interval over seeds in words."""
     part = rows[(rows["night"] == rows["night"].max()) & (rows["thought"] == thought)]
     told = {
-        (way, int(n)): mean_of_seeds(own[column].tolist()).told("")
+        (way, int(n)): share(own[column].tolist()).told("")
         for (notes, wrong, n), own in part.groupby(["notes", "wrong", "passes"])
         if (way := WAYS.get((notes, wrong))) and len(own) > 1
     }
     table = pd.Series(told, dtype=object).unstack() if told else pd.DataFrame()
     return table.reindex([way for way in WAYS.values() if way in table.index]).rename(columns="N = {}".format)
+
+
+def share(values: list[float]) -> Interval:
+    """Mean over seeds with its interval, which ends at 0 and 1."""
+    mean = mean_of_seeds(values)
+    return Interval(mean.value, max(0.0, mean.low), min(1.0, mean.high))
+
+
+def gain(rows: pd.DataFrame, thought: int, before: tuple[str, int], after: tuple[str, int]) -> Interval:
+    """By how much less is wrong after the last night, from (notes, N) to (notes, N), seed by seed.
+
+    Notes as they were thought, without wrong ones added.
+    """
+    last = rows[(rows["night"] == rows["night"].max()) & (rows["thought"] == thought) & (rows["wrong"] == 0)]
+    table = last.pivot_table(index="seed", columns=["notes", "passes"], values="wrong_at_first")
+    return mean_of_seeds((table[before] - table[after]).tolist())
 
 
 def nights(rows: pd.DataFrame) -> Panel:
@@ -70,9 +86,9 @@ def nights(rows: pd.DataFrame) -> Panel:
             for way, line in lines.items():
                 own = part[(part["notes"] == way[0]) & (part["wrong"] == way[1])]
                 seeds = own.groupby("night")["wrong_at_first"].agg(list)
-                found = {n: mean_of_seeds(values) for n, values in seeds.items() if len(values) > 1}
+                found = {n: share(values) for n, values in seeds.items() if len(values) > 1}
                 line.x, line.y = style.column([*found]), style.column([i.value for i in found.values()])
-                ends = ([max(0.0, i.low) for i in found.values()], [min(1.0, i.high) for i in found.values()])
+                ends = ([i.low for i in found.values()], [i.high for i in found.values()])
                 bands[way].update(style.band_outline([*found], *ends))
                 if found:
                     last[WAYS[way]] = found[max(found)]
