@@ -26,6 +26,7 @@ def table() -> pd.DataFrame:
     sleep, wake = 60.0 * rows["params"] * rows["passes"], rows["params"] * (3.0 + rows["thought"])
     right = (rows["n"] * (1 - rows["error"])).round().astype(int)
     names = "m" + rows["params"].astype(int).astype(str)
+    rows = rows.assign(reach=np.log(rows["params"] / 1000) * rows["passes"])
     return summary(rows.assign(flops_sleep=sleep, flops_wake=wake, right_1=right, checkpoint=names))
 
 
@@ -45,6 +46,12 @@ def test_passes_that_answer_worse_are_named_and_fits_leave_them_out(table: pd.Da
     slept = told(table, "oversleeping")
     assert len(slept) == 4 * 4 and {step.split(", ")[1] for _, step in slept} == {"N = 4 to 8"}
     assert all(i.high < 0 for i in slept.values())
+
+
+def test_size_and_sleep_reach_more_together_than_each_alone(table: pd.DataFrame) -> None:
+    found = told(table, "size and sleep")
+    wanted = (4 - 1) * np.log(2.4e5 / 3e4)
+    assert [i.value for i in found.values()] == pytest.approx([wanted] * 4)
 
 
 def test_shares_of_the_variance_add_up(table: pd.DataFrame) -> None:

@@ -15,8 +15,8 @@ from labkit.laws.fitting import Fit, fit, jackknife
 from labkit.laws.reach import REACHES, depths_of, fit_reach
 
 __all__ = [
-    "CELL", "explained", "held_out", "held_out_reach", "oversleeping", "predicted_reach", "split_by_cost",
-    "substitution",
+    "CELL", "explained", "held_out", "held_out_reach", "oversleeping", "predicted_reach", "size_and_sleep",
+    "split_by_cost", "substitution",
 ]  # fmt: skip
 
 Floats = NDArray[np.float64]
@@ -137,6 +137,22 @@ def _equal(found: Fit, params: float, passes: int, thought: int) -> float:
     if error(params, 1) <= wanted:
         return 1.0
     return float(np.exp(brentq(lambda x: error(params * np.exp(x), 1) - wanted, 0.0, np.log(most))))
+
+
+def size_and_sleep(rows: pd.DataFrame, thought: int = 0) -> Interval:
+    """What the most weights and the most passes reach together beyond what each reaches alone, in hops, over seeds.
+
+    The difference of differences of ``reach`` between the corners of weights and passes, at one R. Raises ValueError,
+    in a sentence, where fewer than two seeds have all four corners.
+    """
+    part = rows[rows["thought"] == thought]
+    table = part.pivot_table(index="seed", columns=["params", "passes"], values="reach")
+    (small, few), (large, many) = table.columns[0], table.columns[-1]
+    corners = [table.get(cell) for cell in ((large, many), (large, few), (small, many), (small, few))]
+    if any(corner is None for corner in corners):
+        raise ValueError("The most and the least weights need rows for the most and the fewest passes.")
+    both, size, sleep, neither = corners
+    return mean_of_seeds((both - size - sleep + neither).dropna().tolist())
 
 
 def oversleeping(rows: pd.DataFrame) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from labkit.intervals import Interval
-from labkit.laws.comparing import CELL, explained, held_out, oversleeping, substitution
+from labkit.laws.comparing import CELL, explained, held_out, oversleeping, size_and_sleep, substitution
 from labkit.laws.fitting import fit, jackknife
 from labkit.laws.forms import ALL, LAWS
 
@@ -27,7 +27,7 @@ def summary(
     """What laws make of a grid of widths, passes and thought.
 
     Args:
-        rows: of a sweep, with ``error`` (`labkit.laws.reach_table`) and at least two seeds of every model.
+        rows: of a sweep, with ``reach`` and ``error`` (`reach_table`) and at least two seeds of every model.
         passes: N for which the parameters that equal them at N = 1 are asked.
         questions: how many a sleep serves, for what total operations explain.
         most: N above it, which no lesson had, is left out of all fits.
@@ -35,8 +35,8 @@ def summary(
     Returns a table of `COLUMNS`. By `what`: "number" of a law that is fitted to the whole grid; "held out", how far off
     (root mean square) it is on the dear cells when fitted to the cheap ones, and "gain" against not extrapolating;
     "substitution", how many times the parameters of the smallest model at N = 1 equal N passes, without thought;
-    "explained", shares of the variance over cells; "oversleeping", the change of accuracy from one N to the next where
-    its whole interval lies below 0.
+    "explained", shares of the variance over cells; "size and sleep", what both reach beyond each (`size_and_sleep`);
+    "oversleeping", the change of accuracy from one N to the next where its whole interval lies below 0.
     """
     known = rows[rows["passes"].between(1, most)]
     found: list[tuple[str, str, str, float, float, float]] = []
@@ -52,6 +52,8 @@ def summary(
     for number in questions:
         for part, interval in explained(known, number).items():
             found.append(("explained", f"{number} question{'s' * (number != 1)} a sleep", part, *interval))
+    for thought in sorted(known["thought"].unique()):
+        found.append(("size and sleep", "reach", f"R = {thought}", *size_and_sleep(known, thought)))
     slept = oversleeping(rows)
     for row in slept[slept["inverse"]].to_dict("records"):
         step = f"R = {row['thought']}, N = {row['before']} to {row['after']}"
