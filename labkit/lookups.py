@@ -3,7 +3,8 @@
 What is opened is read before the question and is in the cache when it is answered, so B look-ups cost the reading of B
 windows for every question, where N passes cost that of all windows once for all questions. Which windows are opened is
 up to a *chooser*: one that knows the way opens those with the edges that lead from the question to its answer, in
-order; with error e each of its windows is any one instead; at e = 1 it is blind.
+order, then any others; with error e it puts a window behind all the rest, in a share e of cases; at e = 1 it is blind.
+Where all windows are opened an error changes their order alone.
 """
 
 from __future__ import annotations

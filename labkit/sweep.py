@@ -44,7 +44,7 @@ from labkit.machine import processor, versions
 from labkit.reasoning import reason
 from labkit.recipes import load_recipe
 from labkit.results import read_rows, write_table
-from labkit.tasks import Thinking
+from labkit.tasks import DepoForetold, Thinking
 from labkit.train import train
 
 __all__ = ["CELL", "Grid", "Part", "list_grids", "load_grid", "measure", "path_of", "read", "report", "sweep"]
@@ -130,7 +130,13 @@ def load_grid(name_or_path: str | Path) -> Grid:
         raise ValueError(f"The grid {path} cannot be used. {' '.join(said)}") from None
     for part in grid.grid:
         for recipe in part.recipes:
-            most = load_recipe(recipe).make_task().thoughts
+            task = load_recipe(recipe).make_task()
+            most = task.thoughts
+            if "before" in part.asked and not isinstance(task, DepoForetold):
+                raise ValueError(
+                    f"The grid {path} cannot be used. asked = \"before\" needs a task such as depo-foretold, and "
+                    f"{recipe} is trained on {task.name}."
+                )
             if max(part.thought) > most:
                 raise ValueError(
                     f"The grid {path} cannot be used. thought goes to {max(part.thought)}, but a question of "

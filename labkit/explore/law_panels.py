@@ -133,7 +133,7 @@ def lessons() -> Panel:
         found = times_less(f"corner-n{passes.value}", f"corner-even-n{passes.value}")
         if not len(found):
             return NOTHING.format("`labkit sweep corners`")
-        top = found.loc[found["times"].idxmax()]
+        top = found[found["seeds"] == found["seeds"].max()].query("times >= 2 or hop == 1").iloc[-1]
         least = "at least " if top["known"] < top["seeds"] else ""
         return (
             f"Hop {top['hop']:.0f} is known to {top['seeds']:.0f} seeds with waypoints and to {top['known']:.0f} of "

@@ -36,6 +36,7 @@ def cells(rows: pd.DataFrame) -> pd.DataFrame:
         many = chains[(chains["kind"] == "majority") & (chains["branches"] > 1)]
         parts.append(many.assign(params=known["params"].min()))
     table = pd.concat(parts)
+    table = table[table["seed"].isin(known["seed"])]  # else one would compare some seeds with others
     depths = depths_of(table)
     share = table[[f"right_{d}" for d in depths]].sum(axis=1) / (table["n"] * len(depths))
     table = table.assign(share=share).groupby(CELL)[["share", *COSTS]].mean().reset_index()
@@ -91,7 +92,7 @@ def planner(rows: pd.DataFrame) -> Panel:
         with fig.batch_update():
             for trace, here in ((dear, ~within), (paid, within & ~top), (best, top), (mine, chosen)):
                 trace.x, trace.y = (style.column(v[here].to_numpy()) for v in (cost, table["share"]))
-        told = "My split was not measured: R above 2 is that of one pass, and search that of the smallest model."
+        told = "My split was not measured: R above 2 needs N = 1, and search the smallest model and N = 1, 2 or 4."
         if chosen.any():
             one, paying = table[chosen].iloc[0], float(cost[chosen].iloc[0])
             guess = f"; the {law} law says {one['predicted']:.2f}" if one["predicted"] == one["predicted"] else ""

@@ -44,7 +44,8 @@ def tokens_until(checkpoint: str, folder: str | Path | None = None) -> pd.DataFr
 def times_less(without: str, written: str, folder: str | Path | None = None) -> pd.DataFrame:
     """By hop: how many times more tokens of lessons it takes without written steps than with them.
 
-    Over the seeds of both that know the hop with written steps. A seed that never knows it without counts as if it did
+    Over the seeds of both that know the hop with written steps; where that is not all of them, the factor speaks of the
+    better ones. A seed that never knows it without counts as if it did
     at the very end, so `times`, a geometric mean, is then a least value. Columns: ``hop``; ``seeds`` compared;
     ``known``, how many of these know it without written steps; ``times``; ``low`` and ``high``, Student's t on the
     logarithm, missing where `times` is a least value or there are fewer than two seeds.

@@ -49,7 +49,7 @@ class Nights(Task):
         whole("queries", queries, 1)
         self.width, self.nights = width, nights
         self.nodes = width * (nights + 1)
-        self.filler = self.nodes + nights
+        self.filler = self.nodes + nights  # with thought another filler comes behind, and this one stays unused
         super().__init__(
             params={"width": width, "nights": nights, "queries": queries}, vocab=self.filler + 1, max_depth=nights,
             window=3 * width, context=3 * width * nights, queries=queries,
@@ -195,6 +195,7 @@ class Nights(Task):
             )
         if not ((context >= 0) & (context < self.vocab)).all():
             raise ValueError(f"Tokens go from 0 to {self.vocab - 1}; this context has others.")
+        self._check_windows(context.unflatten(0, (-1, self.width, 3)))
         known: set[int] = set()
         latest: set[int] = set()
         for night, pairs in enumerate(self.facts(context[None])[0].tolist(), 1):
@@ -206,6 +207,20 @@ class Nights(Task):
             if known and not before <= latest:
                 raise ValueError(f"Night {night} leads to node {min(before - latest)}, not one of the night before.")
             known, latest = known | new | before, new
+
+    def _check_windows(self, windows: Tensor) -> None:
+        """Each is a day's facts, ended by fillers, or the notes of the day before it."""
+        noted = windows[:, 0, 0] >= self.nodes
+        days = (~noted).cumsum(0)
+        hops = windows[..., 0] - self.nodes + 1
+        ended = (windows[..., 2] == self.filler).all(dim=1)
+        named = (windows[..., 1:] < self.nodes).all(dim=2).all(dim=1)
+        sound = torch.where(noted, (hops == days[:, None]).all(dim=1) & named, ended)
+        if noted[0] or (noted[1:] & noted[:-1]).any() or not sound.all():
+            raise ValueError(
+                "A context has a window of facts for each night, each fact ended by a filler, and behind it its notes "
+                "or none, each with the hops of that night; this one has not."
+            )
 
 
 class NightsThinking(Thinking, Nights):

@@ -69,8 +69,12 @@ class DepoForetold(DepoThinking):
         return super()._edges(context[..., self.ROOM :])
 
     def _check_context(self, context: Tensor) -> None:
-        if len(context) < self.ROOM or (context[: self.ROOM] >= self.vocab).any():
-            raise ValueError(f"A context begins with {self.ROOM} tokens that are fillers or a question.")
+        room = context[: self.ROOM].tolist()
+        asked = len(room) == self.ROOM and (
+            self.first <= room[0] < self.filler and self.nodes <= room[1] < self.first and 0 <= room[2] < self.nodes
+        )
+        if not asked and room != [self.filler] * self.ROOM:
+            raise ValueError(f"A context begins with {self.ROOM} tokens, all of them fillers or together a question.")
         self._check_edges(context[self.ROOM :])
 
 
