@@ -49,9 +49,9 @@ def summary(
     for name in WITH_ALL:
         for row in substitution(known, name, list(passes)).to_dict("records"):
             found.append(("substitution", name, f"N = {row['passes']}", row["times"], row["low"], row["high"]))
-    for number in questions:
-        for part, interval in explained(known, number).items():
-            found.append(("explained", f"{number} question{'s' * (number != 1)} a sleep", part, *interval))
+    for served in questions:
+        for part, interval in explained(known, served).items():
+            found.append(("explained", f"{served} question{'s' * (served != 1)} a sleep", part, *interval))
     for thought in sorted(known["thought"].unique()):
         found.append(("size and sleep", "reach", f"R = {thought}", *size_and_sleep(known, thought)))
     slept = oversleeping(rows)
