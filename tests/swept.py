@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from labkit.intervals import Interval
+
 DEPTHS = range(1, 13)
 
 RECIPE = """description = "tiny"
@@ -46,6 +48,12 @@ def furnish(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "sweeps" / "try.toml").write_text(GRID)
     monkeypatch.setenv("LABKIT_DATA", str(folder))
     return folder
+
+
+def told(table: pd.DataFrame, what: str) -> dict[tuple[str, str], Interval]:
+    """One kind of rows of `labkit.laws.summary`, by law and name."""
+    part = table[table["what"] == what]
+    return {(r["law"], r["name"]): Interval(r["value"], r["low"], r["high"]) for r in part.to_dict("records")}
 
 
 def rows_of(

@@ -14,10 +14,11 @@ from labkit.intervals import Interval, mean_of_seeds
 from labkit.laws.comparing import held_out_reach
 from labkit.laws.reach import reach_table
 from labkit.laws.summary import summary
-from labkit.laws.summary import told as summary_told
 from labkit.laws.teaching import times_less
 from labkit.laws.telling import verdicts
 from labkit.laws.verdict import contest
+
+from swept import told as summary_told
 
 ROOT = Path(__file__).resolve().parent.parent
 README = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())

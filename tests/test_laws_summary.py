@@ -12,8 +12,10 @@ import torch
 from labkit import SleepConfig, SleepLM, checkpoints
 from labkit.laws.forms import LAWS, axes_of
 from labkit.laws.recovery import TRUTHS, synthetic
-from labkit.laws.summary import COLUMNS, WITH_ALL, summary, told
+from labkit.laws.summary import COLUMNS, WITH_ALL, summary
 from labkit.laws.teaching import times_less, tokens_until
+
+from swept import told
 
 
 @pytest.fixture(scope="module")

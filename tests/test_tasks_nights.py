@@ -92,3 +92,21 @@ def test_what_is_no_text_of_nights_is_refused(text: str, sentence: str) -> None:
     with pytest.raises(ValueError) as refused:
         Nights(width=2, nights=2).encode(text)
     assert sentence in str(refused.value)
+
+
+F = 8  # the filler of two nights of two nodes; +1 is 6
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        [2, 0, 5, 3, 1, F],  # a fact without its end
+        [6, 2, 0, 6, 3, 1],  # notes before any facts
+        [2, 0, F, 3, 1, F, 6, 2, 0, 0, 3, 1],  # half a window of notes
+        [2, 0, F, 3, 1, F, 7, 2, 0, 7, 3, 1],  # notes of a night that has not been
+        [2, 0, F, 3, 1, F, 6, 2, 0, 6, 3, 1, 6, 2, 0, 6, 3, 1],  # notes twice
+    ],
+)
+def test_windows_that_are_neither_facts_nor_notes_are_refused(tokens: list[int]) -> None:
+    with pytest.raises(ValueError, match="A context has a window of facts for each night"):
+        Nights(width=2, nights=2).questions(torch.tensor(tokens))

@@ -75,3 +75,12 @@ def test_the_way_of_a_question_and_the_windows_of_its_edges() -> None:
 def test_more_lookups_than_windows_are_refused() -> None:
     with pytest.raises(ValueError, match="lookups is 5; it should be a whole number from 0 to 4"):
         DepoArchive(nodes=8, hops=3, window=6, lookups=5)
+
+
+@pytest.mark.parametrize("room", [[-5, 2, 2], [0, 1, 2], [99, 8, 2]])
+def test_a_room_holds_fillers_or_a_question(room: list[int]) -> None:
+    task = DepoForetold(nodes=8, hops=3)
+    context = task.exam(1, seeded(0)).context[0]
+    task.questions(context)
+    with pytest.raises(ValueError, match="all of them fillers or together a question"):
+        task.questions(torch.cat([torch.tensor(room), context[3:]]))

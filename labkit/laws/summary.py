@@ -8,12 +8,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from labkit.intervals import Interval
 from labkit.laws.comparing import CELL, explained, held_out, oversleeping, size_and_sleep, substitution
 from labkit.laws.fitting import fit, jackknife
 from labkit.laws.forms import ALL, LAWS
 
-__all__ = ["COLUMNS", "WITH_ALL", "curves", "summary", "told"]
+__all__ = ["COLUMNS", "WITH_ALL", "curves", "summary"]
 
 COLUMNS = ("what", "law", "name", "value", "low", "high")
 
@@ -80,9 +79,3 @@ def curves(rows: pd.DataFrame, laws: Iterable[str] = WITH_ALL, most: int = 4) ->
         ends = {"predicted": centre, "low": low.clip(0, 1), "high": high.clip(0, 1)}
         found.append(cells.assign(law=law, **ends))
     return pd.concat(found, ignore_index=True)
-
-
-def told(table: pd.DataFrame, what: str) -> dict[tuple[str, str], Interval]:
-    """One kind of rows of a `summary`, by law and name."""
-    part = table[table["what"] == what]
-    return {(r["law"], r["name"]): Interval(r["value"], r["low"], r["high"]) for r in part.to_dict("records")}
