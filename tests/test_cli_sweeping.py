@@ -48,6 +48,8 @@ def test_what_is_not_there_is_named(data: Path) -> None:
         ("sweep tri", "The nearest known one is 'try'"),
         ("verdict", "`labkit sweep arms` makes them"),
         ("recover power", "There is no law 'power'; there are additive"),
+        ("laws tri", "The nearest known one is 'try'"),
+        ("laws try", "`labkit sweep try` makes them"),
         ("search tiny", "There is no checkpoint 'tiny'"),
     ):
         told = run(line)

@@ -206,7 +206,7 @@ def test_rows_come_while_models_are_still_in_training(data: Path, monkeypatch: p
         (("n = 40", "m = 40"), "grid.0.m: Extra inputs are not permitted"),
         (('"tiny"]', '"tinny"]'), "There is no recipe 'tinny'"),
         (("thought = [0, 2]", "thought = [0, 4]"), "a question of tiny has at most 3 steps of thought"),
-        (("thought = [0, 2]", 'asked = ["before"]'), "needs a task such as depo-foretold, and tiny is trained on depo-thinking"),
+        (("thought = [0, 2]", 'asked = ["before"]'), "needs a task such as depo-foretold, and tiny is trained on depo"),
         (("[[grid]]", "[[grid"), "is not valid TOML"),
     ],
 )

@@ -84,7 +84,11 @@ def laws(
     from labkit.laws.summary import curves, summary
     from labkit.laws.verdict import whole_seeds
 
+    if not sweeps.path_of(grid).is_file():
+        sweeps.load_grid(grid)  # a name that is none is answered with the nearest
     rows = whole_seeds(reach_table(sweeps.read(grid)))
+    if rows["params"].nunique() < 3:
+        raise ValueError(f"Laws need three widths or more, and {grid} has fewer; sizes has four.")
     table = summary(rows)
     typer.echo(table.round(3).to_string(index=False))
     path = out or data_dir() / "results" / f"laws-{grid}.csv"
