@@ -192,6 +192,18 @@ def test_look_ups_against_sleep() -> None:
     assert f"first look-up adds {signed(look)} after one pass at R = 0, a second pass {signed(sleep)}." in LOG
 
 
+def test_the_question_known_before_sleep() -> None:
+    rows = reach_table(sweep.read("controls"))
+    part = rows[rows["checkpoint"] == "think-foretold-32"]
+    table = part.pivot_table(index="seed", columns=["asked", "thought", "passes"], values="reach")
+    assert len(table) == 3
+    gains = [
+        signed(mean_of_seeds((table["before", r, n] - table["after", r, n]).tolist())) for r in (0, 2) for n in (1, 4)
+    ]
+    alone, at_four, with_two, both = gains
+    assert f"is {alone} at N = 1 and {at_four} at N = 4 for R = 0, and {with_two} and {both} for R = 2." in LOG
+
+
 def test_search_is_beside_its_control() -> None:
     rows = pd.read_csv(ROOT / "data" / "results" / "think-even-32-search.csv")
     assert rows["seed"].nunique() == 6
