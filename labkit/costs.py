@@ -16,7 +16,7 @@ from labkit.kernels.gated_delta.chunked import SHORTEST_CHUNK
 from labkit.memory.gated_delta import CHUNK
 from labkit.models import SleepConfig
 
-__all__ = ["Cost", "answer_cost", "read_cost", "sleep_cost", "thought_cost"]
+__all__ = ["Cost", "answer_cost", "cached", "read_cost", "sleep_cost", "thought_cost"]
 
 NUMBER = 4  # bytes, float32
 
@@ -39,9 +39,10 @@ def answer_cost(rows: pd.DataFrame, questions: float = 1.0, price: float = 1.0) 
     """Operations of one answer when a sleep serves many questions, and those made while a person waits are dearer.
 
     ``flops_sleep / questions + price * flops_wake`` of every row, after the price of latency in sleep-time compute
-    (arXiv 2504.13171).
+    (arXiv 2504.13171). Where the question was known before (``asked``), it had a sleep of its own.
     """
-    return rows["flops_sleep"] / questions + price * rows["flops_wake"]
+    own = (rows["asked"] == "before") if "asked" in rows else pd.Series(False, index=rows.index)
+    return rows["flops_sleep"] / own.map({True: 1.0, False: questions}) + price * rows["flops_wake"]
 
 
 def sleep_cost(config: SleepConfig, context: int, passes: int) -> Cost:
@@ -53,11 +54,15 @@ def sleep_cost(config: SleepConfig, context: int, passes: int) -> Cost:
     total, past = Cost(), 0
     for length in [config.window] * whole + [rest] * (rest > 0):
         total = total + read_cost(config, length, past) * passes
-        if passes and config.eviction == "keep":
-            past += length
-        elif passes and config.eviction == "sliding":
-            past = min(past + length, config.window - 1)
+        past = cached(config, past + length, passes)
     return total
+
+
+def cached(config: SleepConfig, context: int, passes: int) -> int:
+    """How many tokens of a context are in the cache after sleep."""
+    if not passes or config.eviction == "hard":
+        return 0
+    return context if config.eviction == "keep" else min(context, config.window - 1)
 
 
 def thought_cost(config: SleepConfig, trace: str, asks: int, thought: int, piece: int = 1, past: int = 0) -> Cost:

@@ -105,13 +105,13 @@ def lookup_rows(
             for error in errors if lookups else [0.0]:
                 which = ways(task, exam, lookups, error, torch.Generator().manual_seed(seed))
                 right = look_up(model, task, task.announced(exam, steps), state, steps, which) == exam.answers
-                opening = read_cost(model.config, lookups * task.window) if lookups else None
-                waking = thought_cost(model.config, task.trace, 3, steps, past=lookups * task.window)
+                opening, asks = lookups * task.window, exam.questions.shape[-1]
+                waking = thought_cost(model.config, task.trace, asks, steps, past=opening)
                 found.append({
                     "checkpoint": checkpoint, "seed": seed, "weights": card["sha256"][:12], "passes": count,
                     "thought": steps, "lookups": lookups, "chooser_error": error, "n": n,
                     **{f"right_{int(d)}": int(right[:, exam.depth[0] == d].sum()) for d in exam.depth[0].unique()},
                     "flops_sleep": sleep_cost(model.config, task.context, count).flops,
-                    "flops_wake": (waking + opening if opening else waking).flops, **versions(),
+                    "flops_wake": (read_cost(model.config, opening) + waking).flops, **versions(),
                 })  # fmt: skip
     return pd.DataFrame(found)

@@ -26,7 +26,7 @@ from labkit.reasoning import write_chains
 from labkit.sweep import EXAM
 from labkit.tasks import Exam, NightsThinking
 
-__all__ = ["CELL", "NOTES", "Told", "night_rows", "through"]
+__all__ = ["CELL", "NOTES", "WAYS", "Told", "night_rows", "through"]
 
 CELL = ("checkpoint", "seed", "weights", "passes", "thought", "notes", "wrong", "night")
 """The columns that make a row the row of one way through the nights, after one of them."""
@@ -34,6 +34,16 @@ CELL = ("checkpoint", "seed", "weights", "passes", "thought", "notes", "wrong", 
 NOTES = ("none", "again", "own", "true")
 """What is slept on after a day's facts, in a second window: nothing; the facts again; notes of the model's own answers;
 notes of the true ones. Of the notes a share may be made wrong."""
+
+WAYS = {
+    ("none", 0.0): "facts alone",
+    ("again", 0.0): "facts twice",
+    ("own", 0.0): "own thoughts",
+    ("true", 0.0): "true thoughts",
+    ("true", 0.3): "3 in 10 wrong",
+    ("true", 1.0): "all wrong",
+}
+"""The ways that are measured: what is slept on and the share of wrong notes, and what pictures call it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,16 +118,14 @@ def night_rows(
     checkpoint: str,
     seed: int,
     passes: Sequence[int],
-    ways: Sequence[tuple[str, float]],
     n: int = 300,
     folder: str | Path | None = None,
 ) -> pd.DataFrame:
-    """Right answers after every night, for each N, R and way of thinking.
+    """Right answers after every night, for each N and R and each of `WAYS`.
 
     Args:
         checkpoint, seed, folder: a model trained on `NightsThinking`.
         passes: the N to try. Every R of the task is tried: own notes are thought out as questions are answered.
-        ways: notes and their share of wrong ones, as for `through`.
         n: unseen texts, of as many nights as the task has.
 
     Returns a row for each way, N, R and night: the columns of `CELL`; ``n``; ``asked``, questions of each depth (of
@@ -132,7 +140,7 @@ def night_rows(
         raise ValueError(f"{checkpoint} was not trained on nights; take a model that was, such as nights-32.")
     context = task.exam(n, torch.Generator().manual_seed(EXAM_SEEDS + EXAM + seed)).context
     exam, found = task.questions(context), []
-    for (notes, wrong), count, steps in itertools.product(ways, passes, range(task.thoughts + 1)):
+    for (notes, wrong), count, steps in itertools.product(WAYS, passes, range(task.thoughts + 1)):
         spoiling = torch.Generator().manual_seed(seed)
         waking = thought_cost(model.config, task.trace, exam.questions.shape[-1], steps).flops
         for told in through(model, task, exam, count, steps, notes, wrong, spoiling):

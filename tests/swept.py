@@ -40,13 +40,19 @@ n = 40
 """
 
 
-def furnish(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data folder with the recipe "tiny" and the grid "try"."""
+def empty_rooms(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a folder the lab's data folder, with nothing in its rooms; returns it."""
     for name in ("recipes", "sweeps", "results", "checkpoints"):
         (folder / name).mkdir()
+    monkeypatch.setenv("LABKIT_DATA", str(folder))
+    return folder
+
+
+def furnish(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data folder with the recipe "tiny" and the grid "try"."""
+    empty_rooms(folder, monkeypatch)
     (folder / "recipes" / "tiny.toml").write_text(RECIPE)
     (folder / "sweeps" / "try.toml").write_text(GRID)
-    monkeypatch.setenv("LABKIT_DATA", str(folder))
     return folder
 
 

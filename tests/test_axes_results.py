@@ -204,6 +204,20 @@ def test_the_question_known_before_sleep() -> None:
     assert f"is {alone} at N = 1 and {at_four} at N = 4 for R = 0, and {with_two} and {both} for R = 2." in LOG
 
 
+def test_the_cache_kept() -> None:
+    controls, arms = (reach_table(sweep.read(name)) for name in ("controls", "arms"))
+    kept, slept = (
+        rows[(rows["checkpoint"] == name) & (rows["thought"] == 0)].pivot_table("reach", "seed", "passes")
+        for rows, name in ((controls, "think-keep-32"), (arms, "think-even-32"))
+    )
+    assert len(kept) == 3
+    for passes, words in ((1, "reaches {:.2f} hops after one pass"), (4, "and {:.2f} after four")):
+        value, low, high = mean_of_seeds(kept[passes].tolist())
+        assert f"{words.format(value)} [{told(low)}, {told(high)}]" in LOG
+        lead = mean_of_seeds((kept[passes] - slept[passes]).dropna().tolist())
+        assert f"{signed(lead)} at N = {passes}" in LOG
+
+
 def test_search_is_beside_its_control() -> None:
     rows = pd.read_csv(ROOT / "data" / "results" / "think-even-32-search.csv")
     assert rows["seed"].nunique() == 6

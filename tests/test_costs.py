@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from labkit.budget import question_flops, sleep_flops
-from labkit.costs import answer_cost, read_cost, sleep_cost, thought_cost
+from labkit.costs import answer_cost, cached, read_cost, sleep_cost, thought_cost
+from labkit.evaluate import fall_asleep
 from labkit.models import SleepConfig, SleepLM
 from labkit.reasoning import reason
 from labkit.tasks import DepoThinking, Rule110Thinking, Thinking
@@ -74,6 +75,21 @@ def test_every_weight_of_a_reading_is_moved_once() -> None:
 def test_a_sleep_is_shared_by_its_questions_and_waking_has_its_price() -> None:
     rows = pd.DataFrame({"flops_sleep": [100, 0], "flops_wake": [7, 7]})
     assert answer_cost(rows, questions=4, price=10).tolist() == [95, 70]
+
+
+def test_a_question_known_before_has_a_sleep_of_its_own() -> None:
+    rows = pd.DataFrame({"flops_sleep": [80, 80], "flops_wake": [5, 5], "asked": ["after", "before"]})
+    assert answer_cost(rows, 8).tolist() == [15, 85]
+
+
+@pytest.mark.parametrize("settings", MODELS.values(), ids=MODELS)
+def test_what_is_in_the_cache_after_sleep(settings: dict[str, Any]) -> None:
+    config = SleepConfig(vocab=30, window=8, **settings)
+    model = SleepLM(config)
+    for context in (5, 8, 20):
+        for passes in (0, 1, 2):
+            state = fall_asleep(model, torch.zeros(context, dtype=torch.int64), passes)
+            assert cached(config, context, passes) == state.cache[0][0].shape[1]
 
 
 def test_neural_memories_are_counted_and_not_worked_out() -> None:

@@ -19,7 +19,7 @@ from labkit.reasoning import write_chains
 from labkit.search import search_rows
 from labkit.tasks import DepoThinking
 
-from swept import rows_of
+from swept import empty_rooms, rows_of
 
 NAME = "think-even-32"
 
@@ -30,10 +30,7 @@ def product(n: int, r: int) -> float:
 
 @pytest.fixture
 def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("results", "checkpoints", "recipes", "sweeps"):
-        (tmp_path / name).mkdir()
-    monkeypatch.setenv("LABKIT_DATA", str(tmp_path))
-    return tmp_path
+    return empty_rooms(tmp_path, monkeypatch)
 
 
 @pytest.fixture

@@ -16,8 +16,9 @@ from labkit.explore import axes, law_panels, lookup_panels, night_panels, planni
 from labkit.explore.panel import Panel
 from labkit.laws.verdict import contest
 from labkit.models import SleepConfig, SleepLM
+from labkit.nights import WAYS
 
-from swept import rows_of
+from swept import empty_rooms, rows_of
 
 NAMES = {"think-even-32": 1000, "think-even-48": 2000, "think-even-64": 4000}
 
@@ -28,10 +29,7 @@ def reached(n: int, r: int, params: int = 1000) -> float:
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("results", "checkpoints", "recipes", "sweeps"):
-        (tmp_path / name).mkdir()
-    monkeypatch.setenv("LABKIT_DATA", str(tmp_path))
-    return tmp_path
+    return empty_rooms(tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -127,7 +125,7 @@ def test_tokens_of_lessons_are_read_off_cards(data: Path) -> None:
 
 def told_by_night(data: Path) -> pd.DataFrame:
     found = []
-    for notes, wrong in night_panels.WAYS:
+    for notes, wrong in WAYS:
         for seed in range(3):
             for night in (1, 2, 3):
                 right = 100 - 20 * night * (notes == "none") - seed

@@ -19,6 +19,8 @@ from labkit.nights import NOTES, through
 from labkit.reasoning import write_chains
 from labkit.tasks import DepoArchive, NightsThinking, Task
 
+from swept import empty_rooms
+
 NIGHTS = NightsThinking(width=3, nights=3, thoughts=1)
 ARCHIVE = DepoArchive(nodes=8, hops=3, window=6, thoughts=1, lookups=3)
 
@@ -116,9 +118,7 @@ def test_answers_after_opening_are_those_of_reading_window_and_question_in_a_row
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("results", "checkpoints"):
-        (tmp_path / name).mkdir()
-    monkeypatch.setenv("LABKIT_DATA", str(tmp_path))
+    empty_rooms(tmp_path, monkeypatch)
     for task in (NIGHTS, ARCHIVE):
         card = {"task": {"kind": task.name, **task.params}, "recipe": {}}
         checkpoints.save_checkpoint(model_for(task), card, task.name, 0, tmp_path / "checkpoints")

@@ -14,6 +14,8 @@ from .shared import Folder, ManyValues, Quiet, Seeds, app, in_sentences, seeds_a
 if TYPE_CHECKING:
     import pandas as pd
 
+Instances = Annotated[int, typer.Option(min=1, help="Unseen instances for each seed.")]
+
 
 @app.command()
 @in_sentences
@@ -138,7 +140,7 @@ def search(
     branches: Annotated[
         list[int] | None, typer.Option(min=1, help="Chains for each question.", show_default="1 4 16")
     ] = None,
-    n: Annotated[int, typer.Option(min=1, help="Unseen instances for each seed.")] = 300,
+    n: Instances = 300,
     seed: Seeds = None,
     folder: Folder = None,
     out: Annotated[
@@ -162,7 +164,7 @@ def search(
 def lookups(
     checkpoint: Annotated[str, typer.Argument(help="Name of a checkpoint trained to open windows again.")],
     passes: Annotated[list[int] | None, typer.Option(min=0, help="Sleep passes.", show_default="0 1 2 4")] = None,
-    n: Annotated[int, typer.Option(min=1, help="Unseen instances for each seed.")] = 300,
+    n: Instances = 300,
     seed: Seeds = None,
     folder: Folder = None,
     out: Annotated[
@@ -184,7 +186,7 @@ def lookups(
 def nights(
     checkpoint: Annotated[str, typer.Argument(help="Name of a checkpoint trained on nights.")],
     passes: Annotated[list[int] | None, typer.Option(min=0, help="Sleep passes.", show_default="0 1 2 4 8")] = None,
-    n: Annotated[int, typer.Option(min=1, help="Unseen instances for each seed.")] = 300,
+    n: Instances = 300,
     seed: Seeds = None,
     folder: Folder = None,
     out: Annotated[
@@ -194,12 +196,10 @@ def nights(
     """Sleep night after night, on facts alone or also on thoughts: one's own, true ones, wrong ones, facts again."""
     from labkit.nights import CELL, night_rows
 
-    ways = [("none", 0.0), ("again", 0.0), ("own", 0.0), ("true", 0.0), ("true", 0.3), ("true", 1.0)]
-
     def rows(name: str, one: int) -> pd.DataFrame:
-        return night_rows(name, one, passes or [0, 1, 2, 4, 8], ways, n, folder)
+        return night_rows(name, one, passes or [0, 1, 2, 4, 8], n, folder)
 
-    _seed_by_seed(checkpoint, seed, folder, out, "by-night", CELL, rows)
+    _seed_by_seed(checkpoint, seed, folder, out, "nights", CELL, rows, table="by-night")
 
 
 def _seed_by_seed(
@@ -207,18 +207,22 @@ def _seed_by_seed(
     seed: list[int] | None,
     folder: Path | None,
     out: Path | None,
-    kind: str,
+    command: str,
     cell: Sequence[str],
     rows: Callable[[str, int], pd.DataFrame],
+    table: str | None = None,
 ) -> None:
-    """Measure the seeds of a checkpoint one by one, and add each one's rows to the table as they come."""
+    """Measure the seeds of a checkpoint one by one, and add each one's rows to its table as they come.
+
+    The table is called after the command, or as said.
+    """
     from tqdm import tqdm
 
     from labkit import results
 
-    seeds, path = seeds_and_path(checkpoint, seed, folder, out, kind)
+    seeds, path = seeds_and_path(checkpoint, seed, folder, out, table or command)
     for one in tqdm(seeds, unit="seed"):
-        results.add_rows(path, rows(checkpoint, one), cell, lambda old: results.read_rows(old, kind, set(cell)))
+        results.add_rows(path, rows(checkpoint, one), cell, lambda old: results.read_rows(old, command, set(cell)))
     typer.echo(f"Stored in {path}.")
 
 

@@ -24,12 +24,14 @@ from labkit.tasks import Thinking
 
 __all__ = [
     "ARMS", "corner_guess", "equal_operations", "live", "reaches", "rivals", "searched", "searching", "stored_at",
-    "swept", "thinkers",
+    "TRAINED", "swept", "thinkers",
 ]  # fmt: skip
 
 ARMS = {"even": "even waypoints", "single": "one hop a step", "filler": "fillers", "loops": "loops of the wake pass"}
 MODEL = "think-even-32"
 INSTANCES = 16  # slept on at a move
+TRAINED = 4  # passes; beyond it nothing was taught
+KNOBS = ["passes", "thought"]
 NOTHING = "There are no rows for this yet; {} makes them."
 
 
@@ -39,7 +41,7 @@ def swept(grid: str = "arms") -> pd.DataFrame:
         return whole_seeds(reach_table(sweep.read(grid)))
     except FileNotFoundError as missing:
         print(missing)
-        return pd.DataFrame(columns=["checkpoint", "trace", "params", "seed", "passes", "thought", "reach", "error"])
+        return pd.DataFrame(columns=["checkpoint", "trace", "params", "asked", "seed", *KNOBS, "reach", "error"])
 
 
 def arms_in(rows: pd.DataFrame) -> list[str]:
@@ -188,7 +190,7 @@ def equal_operations(rows: pd.DataFrame) -> Panel:
         marker_size=9,
     )  # fmt: skip
     long = rivals()
-    part = rows[(rows["checkpoint"] == MODEL) & rows["passes"].between(1, 4)]
+    part = rows[(rows["checkpoint"] == MODEL) & rows["passes"].between(1, TRAINED)]
     table = part.groupby(["passes", "thought"])[["reach", "flops_sleep", "flops_wake"]].mean() if len(part) else part
 
     def show() -> str:

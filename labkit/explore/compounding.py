@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from labkit.explore import style
-from labkit.explore.axes import ARMS, MODEL, NOTHING, arms_in, stored_at, thinkers
+from labkit.explore.axes import ARMS, MODEL, NOTHING, TRAINED, arms_in, stored_at, thinkers
 from labkit.explore.panel import Panel, choice
 from labkit.files import data_dir
 from labkit.intervals import Interval
@@ -14,8 +14,6 @@ from labkit.laws.comparing import held_out_reach, predicted_reach
 from labkit.laws.verdict import judge
 
 __all__ = ["corners", "held_out", "pays_from", "verdicts"]
-
-TRAINED = 4  # passes; beyond it nothing was taught
 
 
 def verdicts() -> pd.DataFrame:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from labkit.explore import style
-from labkit.explore.axes import ARMS, NOTHING, arms_in, stored_at, thinkers
+from labkit.explore.axes import ARMS, NOTHING, TRAINED, arms_in, stored_at, thinkers
 from labkit.explore.panel import Panel, choice
 from labkit.files import data_dir
 from labkit.intervals import mean_of_seeds
@@ -18,8 +18,6 @@ __all__ = ["QUESTIONS", "contests", "fitted", "lessons", "said"]
 
 QUESTIONS = tuple(2**power for power in range(11))
 """How many questions a sleep serves, in the contest."""
-
-TRAINED = 4  # passes; beyond it nothing was taught
 
 
 def said(what: str) -> pd.DataFrame:
@@ -50,6 +48,8 @@ def fitted(rows: pd.DataFrame) -> Panel:
     lines = {r: style.line(fig, f"law, R = {r}", colour=c, markers=False) for r, c in colours.items()}
     dots = {r: style.line(fig, f"measured, R = {r}", colour=c, mode="markers") for r, c in colours.items()}
 
+    scored = said("held out").set_index("law")
+
     def show() -> str:
         if not len(curves) or not len(rows):
             return NOTHING.format("`labkit laws sizes`")
@@ -63,7 +63,6 @@ def fitted(rows: pd.DataFrame) -> Panel:
                 found = [mean_of_seeds(values) for values in seen]
                 dots[r].x, dots[r].y = style.column(list(seen.index)), style.column([i.value for i in found])
                 dots[r].error_y = style.error_bars(found)
-        scored = said("held out").set_index("law")
         off, null = scored.loc[law.value], scored.loc["dearest"]
         return (
             f"{law.value}: fitted to the cheap six tenths of all cells it is off by {off['value']:.2f} "

@@ -6,7 +6,7 @@ import pandas as pd
 
 from labkit.costs import answer_cost
 from labkit.explore import style
-from labkit.explore.axes import NOTHING, stored_at
+from labkit.explore.axes import NOTHING, TRAINED, stored_at
 from labkit.explore.panel import Panel, choice, slider
 from labkit.files import data_dir
 from labkit.intervals import mean_of_seeds
@@ -29,7 +29,7 @@ def shapes(rows: pd.DataFrame) -> Panel:
     style.log_axis(fig.layout.xaxis, (1, 2, 3, 4, 6, 10))
     style.log_axis(fig.layout.yaxis, (0.1, 0.2, 0.3, 0.5, 1))
     lines = {k: style.line(fig, name, colour=c) for (k, name), c in zip(KNOBS.items(), style.CYCLE, strict=False)}
-    known = rows[rows["passes"].between(1, 4)] if len(rows) else rows
+    known = rows[rows["passes"].between(1, TRAINED)] if len(rows) else rows
 
     def show() -> str:
         if not len(known):

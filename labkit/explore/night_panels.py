@@ -9,21 +9,12 @@ from labkit.explore.axes import NOTHING
 from labkit.explore.panel import Panel, choice
 from labkit.files import data_dir
 from labkit.intervals import Interval, mean_of_seeds
-from labkit.nights import CELL
+from labkit.nights import CELL, WAYS
 from labkit.results import read_rows
 
-__all__ = ["NIGHTS", "WAYS", "gain", "last_night", "nightly", "nights", "share"]
+__all__ = ["NIGHTS", "gain", "last_night", "nightly", "nights", "share"]
 
 NIGHTS = "nights-32"
-WAYS = {
-    ("none", 0.0): "facts alone",
-    ("again", 0.0): "facts twice",
-    ("own", 0.0): "own thoughts",
-    ("true", 0.0): "true thoughts",
-    ("true", 0.3): "3 in 10 wrong",
-    ("true", 1.0): "all wrong",
-}
-"""What is slept on, by notes and their share of wrong ones (`labkit.nights`)."""
 
 
 def nightly() -> pd.DataFrame:

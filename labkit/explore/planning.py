@@ -7,14 +7,14 @@ import pandas as pd
 
 from labkit.costs import answer_cost
 from labkit.explore import style
-from labkit.explore.axes import MODEL, NOTHING, searched, thinkers
+from labkit.explore.axes import MODEL, NOTHING, TRAINED, searched, thinkers
 from labkit.explore.law_panels import said
 from labkit.explore.panel import Panel, choice, slider
 from labkit.laws.forms import LAWS, axes_of
 from labkit.laws.reach import depths_of
 from labkit.laws.summary import WITH_ALL
 
-__all__ = ["cells", "planner"]
+__all__ = ["best_law", "cells", "planner"]
 
 CELL = ["params", "passes", "thought", "branches"]
 COSTS = ["flops_sleep", "flops_wake"]
@@ -26,7 +26,7 @@ def cells(rows: pd.DataFrame) -> pd.DataFrame:
     Models of several widths with N up to 4 and R up to 2; of the smallest, also those that only think, R up to 9, and
     the majority of B chains. `predicted` is the share that the best law says (`best_law`), which knows no search.
     """
-    known = rows[rows["passes"].between(1, 4)]
+    known = rows[rows["passes"].between(1, TRAINED)]
     if not len(known):
         return pd.DataFrame()
     parts = [known.assign(branches=1)]

@@ -31,12 +31,10 @@ def tokens_until(checkpoint: str, folder: str | Path | None = None) -> pd.DataFr
             continue
         card = read_card(name, seed, folder)
         each = card["train_tokens"] / card["steps"]
-        depths = range(1, len(card["metrics"]["lesson_accuracy"]) + 1)
-        first: dict[int, float] = dict.fromkeys(depths, float("nan"))
-        for step, *shares in card["metrics"]["curve"]:
+        first = pd.Series(np.nan, index=range(1, len(card["metrics"]["lesson_accuracy"]) + 1))
+        for step, *shares in reversed(card["metrics"]["curve"]):  # so that the earliest is written last
             known = next((d for d, share in enumerate(shares) if share < KNOWN), len(shares))
-            for depth in range(1, known + 1):
-                first[depth] = min(step * each, np.inf if np.isnan(first[depth]) else first[depth])
+            first.loc[1:known] = step * each
         found[seed] = first
     return pd.DataFrame(found).T.rename_axis(index="seed", columns="hop").sort_index()
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .base import DEEPEST_EXTRA, Batch, Exam, Task, whole
-from .thinking import Thinking
+from .thinking import Thinking, walked
 
 _FACT = re.compile(r"([0-9]+)>([0-9]+)", re.ASCII)
 
@@ -257,12 +257,7 @@ class NightsThinking(Thinking, Nights):
         return self._sequences(context, nights, DEEPEST_EXTRA, generator, thought)
 
     def _at_depth(self, exam: Exam, depth: Tensor) -> Tensor:
-        leads = self._leads(self.facts(exam.context))
-        there = [torch.arange(self.nodes).expand(len(leads), -1)]
-        for _ in range(self.nights):
-            there.append(leads.gather(1, there[-1]))
-        rows = torch.arange(len(leads))[:, None, None]
-        return torch.stack(there)[depth, rows, exam.questions[..., -1:]][..., None]
+        return walked(self._leads(self.facts(exam.context)), exam, depth)
 
 
 def _every(nights: int) -> list[tuple[int, int]]:

@@ -38,6 +38,18 @@ def leaps(trace: str, depth: int, thought: int) -> list[int]:
     return [after - before for before, after in pairwise(stands)]
 
 
+def walked(successor: Tensor, exam: Exam, depth: Tensor) -> Tensor:
+    """``[n, Q, w, 1]`` the nodes so many hops ``[n, Q, w]`` on from those that an exam asks about.
+
+    `successor` ``[n, nodes]`` says to which node each one leads.
+    """
+    there = [torch.arange(successor.shape[1], device=successor.device).expand_as(successor)]
+    for _ in range(int(depth.max()) if depth.numel() else 0):
+        there.append(successor.gather(1, there[-1]))
+    rows = torch.arange(len(successor), device=successor.device)[:, None, None]
+    return torch.stack(there)[depth, rows, exam.questions[..., -1:]][..., None]
+
+
 class Thinking(Task):
     """What `DepoThinking` and `Rule110Thinking` share: how thoughts are announced, written and laid out.
 
@@ -237,12 +249,7 @@ class DepoThinking(Thinking, Depo):
         return dataclasses.replace(exam, context=context)
 
     def _at_depth(self, exam: Exam, depth: Tensor) -> Tensor:
-        successor = successors(self._edges(exam.context), self.nodes)
-        there = [torch.arange(self.nodes, device=successor.device).expand_as(successor)]
-        for _ in range(self.hops):
-            there.append(successor.gather(1, there[-1]))
-        rows = torch.arange(len(successor), device=successor.device)[:, None, None]
-        return torch.stack(there)[depth, rows, exam.questions[..., -1:]][..., None]
+        return walked(successors(self._edges(exam.context), self.nodes), exam, depth)
 
 
 class Rule110Thinking(Thinking, Rule110):
