@@ -13,8 +13,8 @@ from torch import Tensor
 
 from labkit.models import SleepLM
 from labkit.recipes import Recipe
+from labkit.step import lesson_forward, make_optimisers
 from labkit.tasks import Batch
-from labkit.train import lesson_forward, make_optimisers
 
 TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2}  # relative, of the loss, against eager float32
 

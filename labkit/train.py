@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import dataclasses
 import json
@@ -19,16 +18,15 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
 from labkit import budget
 from labkit.checkpoints import check_seed, list_checkpoints, read_card, save_checkpoint
 from labkit.files import data_dir, write_beside
 from labkit.machine import device_called
-from labkit.memory import NeuralMemory
-from labkit.models import Output, SleepLM
-from labkit.recipes import Recipe, Training
+from labkit.models import SleepLM
+from labkit.recipes import Recipe
+from labkit.step import Step, harden, learning_rate, make_optimisers
 from labkit.tasks import Batch, Task, Thinking
 
 
@@ -79,7 +77,8 @@ def train(
         seed: starts the weights and the data; two trainings share a random number only if they share a seed.
         folder: where the checkpoint goes; None takes ``data/checkpoints``.
         device: where the model is trained. Weights and lessons begin the same on all, and sums are rounded otherwise.
-            Anywhere but on a CPU nothing is compiled, and the same seed need not end at the same weights twice.
+            On a GPU nothing is compiled, steps are recorded instead (`labkit.step`), and the same seed need not end at
+            the same weights twice.
         resume: False begins anew even where a half-done or a finished training lies.
         progress: show a bar with loss, curriculum depth and accuracy by depth.
 
@@ -174,43 +173,6 @@ def _same(kept: dict[str, Any], recipe: Recipe, path: Path) -> bool:
     return Recipe.from_dict(kept, where=f"The recipe in {path}") == recipe
 
 
-def make_optimisers(model: nn.Module, settings: Training) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
-    """Muon (Jordan et al. 2024) for the matrices inside the blocks, AdamW for everything else."""
-    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and _inside(name)]
-    others = [p for name, p in model.named_parameters() if not (p.ndim == 2 and _inside(name))]
-    muon = torch.optim.Muon(
-        matrices, lr=settings.muon_lr, momentum=settings.muon_momentum, weight_decay=settings.weight_decay
-    )
-    adamw = torch.optim.AdamW(others, lr=settings.adamw_lr, betas=settings.betas, weight_decay=0.0)
-    return muon, adamw
-
-
-def lesson_forward(model: SleepLM, batch: Batch, passes: int, precision: str, *, fused: bool = False) -> Output:
-    """The forward pass of one training step.
-
-    Attention is made of plain matrix products: in a profile of a compiled step over 32 tokens, PyTorch's fused kernel
-    for CPUs took a sixth of the time backwards. ``fused=True`` leaves the choice to PyTorch; `labkit.speed` times both.
-    """
-    attention = contextlib.nullcontext() if fused else sdpa_kernel(SDPBackend.MATH)
-    kind = batch.tokens.device.type
-    with attention, torch.autocast(kind, torch.bfloat16, enabled=precision == "bfloat16"):
-        return model(
-            batch.tokens, context=batch.context, labels=batch.labels, passes=passes, loops=batch.loops
-        )
-
-
-def _inside(name: str) -> bool:
-    """Whether a parameter is a matrix between two hidden spaces; gates, taps and persistent tokens are not."""
-    return name.startswith("blocks.") and not name.endswith((".gates.weight", ".taps", ".persistent"))
-
-
-def learning_rate(step: int, settings: Training) -> float:
-    """Factor on both learning rates: a linear rise over `warmup` steps, then flat, then a linear fall to zero."""
-    rise = min(1.0, (step + 1) / max(1, settings.warmup))
-    left = (settings.steps - step) / max(1.0, settings.cooldown * settings.steps)
-    return min(rise, left, 1.0)
-
-
 def _steps(
     model: SleepLM,
     task: Task,
@@ -221,39 +183,31 @@ def _steps(
     cost: _Cost,
 ) -> Iterator[Progress]:
     settings, curriculum = recipe.training, recipe.curriculum
-    base = (settings.muon_lr, settings.adamw_lr)
-    place = model.embed.weight.device
+    step = Step(model, optimisers, settings, task.max_depth)
     while at.step < settings.steps:
         began = time.perf_counter()
         thought = _drawn(settings.thought_range, generator) if isinstance(task, Thinking) else 0
-        batch = _lesson(task, settings.batch_size, generator, at.depth, thought).to(place)
+        batch = _lesson(task, settings.batch_size, generator, at.depth, thought)
         passes = _drawn(settings.passes_range, generator)
         harden(model, at.step / settings.steps)
-        out = lesson_forward(model, batch, passes, settings.precision)
-        assert out.loss is not None
-        if not math.isfinite(out.loss.item()):
+        found = step(batch, passes, learning_rate(at.step, settings))
+        if not math.isfinite(found.loss):
             raise FloatingPointError(
-                f"The loss of {recipe.name} is {out.loss.item()} at step {at.step}; lower muon_lr or adamw_lr in the "
+                f"The loss of {recipe.name} is {found.loss} at step {at.step}; lower muon_lr or adamw_lr in the "
                 "recipe. The last saved state of the training is kept."
             )
-        out.loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
-        for optimiser, rate in zip(optimisers, base, strict=True):
-            for group in optimiser.param_groups:
-                group["lr"] = rate * learning_rate(at.step, settings)
-            optimiser.step()
-            optimiser.zero_grad()
         lists: dict[str, Any] = {name: list(getattr(at, name)) for name in ("accuracy", "opened", "curve")}
         at = dataclasses.replace(at, step=at.step + 1, **lists)
         at.flops += cost.step(batch, passes)
         at.tokens += batch.tokens.numel()
-        asked = slice(batch.context, None)
-        _score(at, out.logits.detach(), batch.labels[:, asked], batch.depth[:, asked], curriculum.memory)
+        for d in range(at.depth):
+            if found.asked[d]:
+                latest = _share(found.right[d], found.asked[d])
+                at.accuracy[d] += (1 - curriculum.memory) * (latest - at.accuracy[d])
         # the deepest questions open for readers with many passes and long thoughts
-        deepest = batch.depth[:, asked] == at.depth
         able = 2 * passes >= sum(settings.passes_range) and 2 * thought >= sum(settings.thought_range)
-        if able and deepest.any():
-            latest = _share(out.logits, batch.labels[:, asked], deepest)
+        if able and found.asked[at.depth - 1]:
+            latest = _share(found.right[at.depth - 1], found.asked[at.depth - 1])
             at.running = curriculum.memory * at.running + (1 - curriculum.memory) * latest
         if at.step % max(1, settings.steps // 100) == 0:
             at.curve.append([at.step, *(round(a, 4) for a in at.accuracy[: at.depth])])
@@ -264,13 +218,6 @@ def _steps(
             at.opened.append(at.step)
         at.seconds += time.perf_counter() - began
         yield at
-
-
-def harden(model: nn.Module, progress: float) -> None:
-    """Neural memories learn with plain sigmoids in the first half, and are as in use from three quarters on."""
-    for module in model.modules():
-        if isinstance(module, NeuralMemory):
-            module.harden(min(1.0, max(0.0, 4 * progress - 2)))
 
 
 def _drawn(lowest_highest: tuple[int, int], generator: torch.Generator) -> int:
@@ -294,21 +241,13 @@ class _Cost:
     def step(self, batch: Batch, passes: int) -> int:
         key = (tuple(batch.tokens.shape), batch.context, batch.loops, passes)
         if key not in self.known:
-            self.known[key] = budget.training_flops(self.model, batch, passes)
+            here = batch.to(self.model.embed.weight.device)
+            self.known[key] = budget.training_flops(self.model, here, passes)
         return self.known[key]
 
 
-def _score(at: Progress, logits: Tensor, labels: Tensor, depth: Tensor, memory: float) -> None:
-    for d in range(1, at.depth + 1):
-        here = depth == d
-        if here.any():
-            at.accuracy[d - 1] += (1 - memory) * (_share(logits, labels, here) - at.accuracy[d - 1])
-
-
-def _share(logits: Tensor, labels: Tensor, where: Tensor) -> float:
-    """Share of right answers among the positions `where`; 0 when there are none."""
-    right = logits.argmax(-1)[where] == labels[where]
-    return right.double().mean().item() if right.numel() else 0.0
+def _share(right: int, asked: int) -> float:
+    return right / asked
 
 
 # -------------------------------------------------------------------------------- keeping a half-done training

@@ -211,6 +211,15 @@ def test_train_then_evaluate(data: Path, run: Run) -> None:
     assert torch.equal(load("tiny", 1, elsewhere)[0].head.weight, model.head.weight)
 
 
+def test_the_curves_of_trainings_are_stored(data: Path, run: Run, tmp_path: Path) -> None:
+    assert run(f"train tiny --quiet --folder {tmp_path}").exit_code == 0
+    told = run(f"curves tiny --folder {tmp_path} --out {tmp_path / 'c.csv'}")
+    assert told.exit_code == 0 and "Share right in the last lessons" in told.output
+    assert set((tmp_path / "c.csv").read_text().splitlines()[-1].split(",")[:2]) == {"tiny", "1"}
+    refused(run(f"curves tinny --out {tmp_path / 'd.csv'}"), "There is no checkpoint 'tinny'")
+    refused(run(f"curves tiny --out {tmp_path / 'd.csv'}"), "The card of tiny, seed 0, holds no curve")
+
+
 def test_a_stopped_training_says_how_to_go_on(data: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt

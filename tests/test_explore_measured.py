@@ -6,13 +6,14 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from untrained import RECIPE, furnish
 
 from labkit import results
 from labkit.evaluate import evaluate
-from labkit.explore import ablation, byhand, reaching, steps, transplant
+from labkit.explore import ablation, byhand, learning, reaching, steps, transplant
 from labkit.explore.mind import Sleeper, reach
 from labkit.tasks import Depo
 
@@ -139,3 +140,19 @@ def test_what_is_kept_and_how_far_a_pass_moves_it(sleeper: Sleeper) -> None:
     a, b = (sleeper.model.sleep(window, sleeper.model.init_state(1), n).fast for n in (2, 3))
     step = torch.cat([(x - y).flatten() for x, y in zip(b, a, strict=True)]).norm()
     assert moved[0] == 1 and math.isclose(moved[2], step / torch.cat([x.flatten() for x in b]).norm(), rel_tol=1e-5)
+
+
+def test_learning_is_drawn_from_when_all_seeds_are_asked(data: Path) -> None:
+    rows = pd.DataFrame(
+        [("m", s, n, step, 10e6 * step, 1e12 * n * step, d, 0.5 + 0.1 * step + 0.02 * s)
+         for s in (0, 1) for n in (1, 4) for step in (1, 2, 3) for d in (1, 2) if d == 1 or step >= 2 + s],
+        columns=["checkpoint", "seed", "passes", "step", "tokens", "flops", "depth", "accuracy"],
+    )  # fmt: skip
+    panel = learning.learning(rows)
+    lines = {trace.name: trace for trace in panel.figures["learning"].data}
+    panel.controls["step t of the automaton"].value = 2
+    assert list(lines["N = 4, seed 0"].x) == [20, 30] and list(lines["N = 4, seed 1"].x) == [30]
+    assert list(lines["N = 4"].x) == [30] and lines["N = 4"].y[0] == pytest.approx(0.81)
+    panel.controls["against"].value = "flops"
+    assert list(lines["N = 4"].x) == [12] and list(lines["N = 1"].x) == [3] and "N = 4: 0.81 [" in panel.sentence
+    assert "`labkit train rule110-paper-n1" in learning.learning(learning.learned()).sentence  # nothing is stored

@@ -13,7 +13,7 @@ from labkit import SleepConfig, SleepLM, checkpoints
 from labkit.laws.forms import LAWS, axes_of
 from labkit.laws.recovery import TRUTHS, synthetic
 from labkit.laws.summary import COLUMNS, WITH_ALL, summary
-from labkit.laws.teaching import times_less, tokens_until
+from labkit.laws.teaching import curves, times_less, tokens_until
 
 from swept import told
 
@@ -65,7 +65,7 @@ def test_shares_of_the_variance_add_up(table: pd.DataFrame) -> None:
 def card(folder: Path, name: str, seed: int, curve: list[list[float]]) -> None:
     torch.manual_seed(0)
     model = SleepLM(SleepConfig(vocab=5, window=4, dim=8, repeat=1, heads=1))
-    made = {"task": {}, "recipe": {}, "steps": 100, "train_tokens": 1000,
+    made = {"task": {}, "recipe": {"training": {"passes": 2}}, "steps": 100, "train_tokens": 1000, "train_flops": 500,
             "metrics": {"lesson_accuracy": [0.0] * 3, "curve": curve}}  # fmt: skip
     checkpoints.save_checkpoint(model, made, name, seed, folder)
 
@@ -84,3 +84,14 @@ def test_tokens_until_a_hop_is_known_are_read_off_the_curve(tmp_path: Path) -> N
     assert found.loc[2, "times"] == pytest.approx((2 * 10) ** 0.5) and found.loc[2, "known"] == 1
     assert np.isnan(found.loc[2, "low"]) and 3 not in found.index
     assert tokens_until("none", tmp_path).empty
+
+
+def test_the_curves_of_trainings_are_a_table(tmp_path: Path) -> None:
+    card(tmp_path, "plain", 0, [[10, 0.5], [40, 0.8, 0.95]])
+    card(tmp_path, "other", 0, [[10, 0.5]])
+    found = curves("plain", tmp_path)
+    assert found[["step", "tokens", "flops", "depth", "accuracy"]].values.tolist() == [
+        [10, 100, 50, 1, 0.5], [40, 400, 200, 1, 0.8], [40, 400, 200, 2, 0.95],
+    ]  # fmt: skip
+    assert set(found["passes"]) == {2} and set(found["checkpoint"]) == {"plain"}
+    assert curves("none", tmp_path).empty

@@ -9,7 +9,7 @@ import torch
 
 from labkit.models import SleepConfig, SleepLM
 from labkit.recipes import Training
-from labkit.train import learning_rate, make_optimisers
+from labkit.step import learning_rate, make_optimisers
 
 
 def test_learning_rates_rise_stay_and_fall() -> None:

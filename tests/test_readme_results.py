@@ -12,7 +12,9 @@ import torch
 from labkit import budget, contrasts, results
 from labkit.bench.models import frozen
 from labkit.checkpoints import read_card
+from labkit.explore import learning
 from labkit.explore.mind import reach
+from labkit.intervals import mean_of_seeds
 from labkit.models import SleepLM
 from labkit.recipes import load_recipe
 
@@ -202,3 +204,40 @@ def test_what_is_said_of_the_two_knobs() -> None:
 def test_what_is_said_of_the_slider() -> None:
     found = json.loads((ROOT / "data" / "results" / "slider-latency.json").read_text(encoding="utf-8"))
     assert f"takes {found['median_ms']:.0f} ms (median) and {found['p95_ms']:.0f} ms (95th percentile)" in BRIEF
+
+
+def test_rule_110_at_the_size_of_the_paper() -> None:
+    own = {n: learning.unseen(n) for n in (1, 2, 3, 4)}
+    shown = re.findall(r"\| ([1-4]) \| (\.\d{3}) \| (\.\d{3}) \| (\.\d{3}) \| (\.\d{3}) \| (\.\d{3}) \|", TEXT)
+    assert [int(n) for n, *_ in shown] == [1, 2, 3, 4]
+    for n, *shares in shown:
+        assert shares == [figure(own[int(n)][step].mean(), 3) for step in (3, 4, 5, 6, 7)]
+    assert (
+        "step 6 are right after one pass, {} after two, {} after three and {} after four".format(
+            *(figure(own[n][6].mean()) for n in (2, 3, 4))
+        )
+        in BRIEF
+    )
+    told = {step: [mean_of_seeds((own[n][step] - own[1][step]).tolist()) for n in (2, 3, 4)] for step in (5, 6)}
+    ends = {step: [f"+{figure(i.value)} [{figure(i.low)}, {figure(i.high)}]" for i in found]
+            for step, found in told.items()}  # fmt: skip
+    assert "two passes have at step 6 {}, three {}, four {}".format(*ends[6]) in TEXT
+    assert "step 5 {}, {}, {}.".format(*ends[5]) in TEXT and f"four less one: {ends[6][2]}" in BRIEF
+    whole = [
+        rows(f"rule110-paper-n{n}", pooled=False).query(f"passes == {n} and depth == 4")["whole"].mean() for n in own
+    ]
+    assert (
+        "right in {} of the rows after one pass, {} after two, {} after three and {} after four".format(
+            *map(figure, whole)
+        )
+        in TEXT
+    )
+    curves = learning.learned()
+    assert len(curves.groupby(["passes", "seed"])["tokens"].max().unique()) == 1  # equal lessons
+    spent = curves[curves["passes"] == 1]["flops"].max()
+    last = curves[curves["flops"] <= spent].query("depth == 5")
+    last = last[last["step"] == last.groupby("passes")["step"].transform("max")]
+    shares = last.pivot_table(index="seed", columns="passes", values="accuracy")
+    for n, words in ((2, "two passes are level, {} at step 5"), (4, "four behind, {}.")):
+        lead = mean_of_seeds((shares[n] - shares[1]).tolist())
+        assert words.format(f"{lead.value:+.2f} [{lead.low:.2f}, {lead.high:.2f}]".replace("0.", ".")) in TEXT

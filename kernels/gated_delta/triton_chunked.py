@@ -158,5 +158,6 @@ def triton_gated_delta_rule(
     if q.shape[1] == 0:
         return torch.zeros_like(v), state
     size = chunk_of(chunk_size, q.shape[-1], form_of(q, k, v))
-    q, k, v, g, beta = (t.contiguous() for t in (q, k, v, g, beta))
+    # Gates are few, and in float32: Triton 3.7 cannot compile a product in float64 of what was read from bfloat16.
+    q, k, v, g, beta = (t.contiguous() for t in (q, k, v, g.float(), beta.float()))
     return _Chunks.apply(q, k, v, g, beta, state, scale, size)

@@ -17,7 +17,7 @@ from labkit.kernels import gated_delta
 from labkit.kernels.gated_delta import plain
 from labkit.models import SleepLM
 from labkit.recipes import Recipe
-from labkit.train import lesson_forward
+from labkit.step import lesson_forward
 
 LIMIT = 1e-4  # relative, of a loss, its gradients and logits: whole models add up more roundings than one operator
 

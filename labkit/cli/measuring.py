@@ -1,4 +1,4 @@
-"""The commands that measure models: evaluate, haystack, stream, long-run, bits, speed, contrast."""
+"""The commands that measure models: evaluate, haystack, stream, long-run, bits, speed, contrast, curves."""
 
 from __future__ import annotations
 
@@ -246,3 +246,27 @@ def contrast(
         for knob, e in effects.items():
             typer.echo(f"{task}: {knob} wins {e['value']:+.3f} [{e['low']:+.3f}, {e['high']:+.3f}]")
     typer.echo(f"{contrasts.verdict(found)}\nStored in {path}.")
+
+
+@app.command()
+@in_sentences
+def curves(
+    checkpoints: Annotated[list[str], typer.Argument(help="Names of checkpoints.")],
+    folder: Folder = None,
+    out: Annotated[Path, typer.Option(help="Table to write, ending in .csv.")] = Path("curves.csv"),
+) -> None:
+    """How trainings went: accuracy by depth against tokens, read off the cards of checkpoints; stored as a table."""
+    import pandas as pd
+
+    from labkit import results
+    from labkit.laws import teaching
+
+    path = table_path("", folder, out)
+    found = [teaching.curves(name, folder) for name in checkpoints]
+    if missing := [name for name, table in zip(checkpoints, found, strict=True) if table.empty]:
+        raise ValueError(f"There is no checkpoint {missing[0]!r}; labkit list tells which there are.")
+    table = pd.concat(found, ignore_index=True)
+    results.write_table(path, table)
+    last = table[table["step"] == table.groupby(["checkpoint", "seed"])["step"].transform("max")]
+    shown = last.pivot_table(index=["checkpoint", "depth"], columns="seed", values="accuracy")
+    typer.echo(f"Share right in the last lessons, by seed:\n{shown.round(3).to_string()}\n\nStored in {path}.")

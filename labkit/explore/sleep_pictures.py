@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from labkit.explore import ablation, byhand, reaching, transplant
+from labkit.explore import ablation, byhand, learning, reaching, transplant
 from labkit.explore.mind import Sleeper
 from labkit.explore.panel import Panel
 from labkit.explore.sleeper import RIVALS, Explorer
@@ -71,6 +71,11 @@ SLEEP: dict[str, tuple[Callable[[], Panel], str]] = {
         "Two space-time pictures of Rule 110, cells across and steps down. Left the true one, right the one read back "
         "from memory after four passes of sleep, wrong cells crossed out. Below: the probabilities of one answer, "
         "right answers by steps, and the milliseconds of sleeping and of waking.",
+    ),
+    "learning": (
+        lambda: learning.learning(learning.learned()),
+        "Share of cells right in lessons against millions of tokens, four lines: one pass lowest, the other three "
+        "close together above it, four passes mostly highest; thin lines for each seed around them.",
     ),
     "transplant": (
         _transplant,

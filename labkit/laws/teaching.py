@@ -10,10 +10,33 @@ import pandas as pd
 from labkit.checkpoints import list_checkpoints, read_card
 from labkit.intervals import Interval, mean_of_seeds
 
-__all__ = ["KNOWN", "times_less", "tokens_until"]
+__all__ = ["KNOWN", "curves", "times_less", "tokens_until"]
 
 KNOWN = 0.9
 """The running share right in lessons from which a hop counts as known, with all shallower ones."""
+
+
+def curves(checkpoint: str, folder: str | Path | None = None) -> pd.DataFrame:
+    """What a training left in its cards, as a table: the running share right in lessons, by depth, against tokens.
+
+    Columns ``checkpoint, seed, passes, step, tokens, flops, depth, accuracy``; some hundred rows for each seed and
+    depth, from when it was first asked. ``flops`` are those of training up to then. Empty without such a checkpoint.
+    Raises ValueError for a card from before curves were kept.
+    """
+    found = []
+    for name, seed in list_checkpoints(folder):
+        if name != checkpoint:
+            continue
+        card = read_card(name, seed, folder)
+        if "curve" not in card.get("metrics", {}) or "train_tokens" not in card:
+            raise ValueError(f"The card of {name}, seed {seed}, holds no curve; trainings of today leave one.")
+        passes = card["recipe"]["training"]["passes"]
+        for step, *shares in card["metrics"]["curve"]:
+            gone = step / card["steps"]
+            row = {"checkpoint": name, "seed": seed, "passes": passes, "step": step}
+            row |= {"tokens": round(gone * card["train_tokens"]), "flops": round(gone * card["train_flops"])}
+            found += [{**row, "depth": d, "accuracy": share} for d, share in enumerate(shares, start=1)]
+    return pd.DataFrame(found)
 
 
 def tokens_until(checkpoint: str, folder: str | Path | None = None) -> pd.DataFrame:

@@ -195,7 +195,8 @@ class SleepLM(nn.Module):
         loss = None
         if labels is not None:
             asked = labels[:, context:]
-            loss = F.cross_entropy(logits.flatten(0, 1), asked.flatten(), ignore_index=-100)
+            wide = logits.to(torch.promote_types(logits.dtype, torch.float32))  # whatever precision the rest is in
+            loss = F.cross_entropy(wide.flatten(0, 1), asked.flatten(), ignore_index=-100)
         return Output(loss, logits, state)
 
     def with_config(self, **changes: Any) -> SleepLM:
@@ -303,7 +304,9 @@ class SleepLM(nn.Module):
             raise TypeError(f"tokens must be a tensor of whole numbers (torch.int64), but they are {kind}.")
         if tokens.ndim != 2:
             raise ValueError(f"tokens must have shape [B, T], but their shape is {list(tokens.shape)}.")
-        if tokens.numel() and (int(tokens.min()) < 0 or int(tokens.max()) >= self.config.vocab):
+        if not tokens.numel() or _recorded(tokens):
+            return
+        if int(tokens.min()) < 0 or int(tokens.max()) >= self.config.vocab:
             wrong = tokens[(tokens < 0) | (tokens >= self.config.vocab)][0]
             raise ValueError(
                 f"Token {int(wrong)} is not in the vocabulary of {self.config.vocab} ids, 0 to "
@@ -318,6 +321,8 @@ class SleepLM(nn.Module):
             raise ValueError(
                 f"labels must have the shape of tokens, {list(tokens.shape)}, but have {list(labels.shape)}."
             )
+        if _recorded(labels):
+            return
         asked = labels[:, context:][labels[:, context:] != -100]
         if not asked.numel():
             raise ValueError(f"labels ask nothing after the {context} tokens of context, so there is no loss.")
@@ -369,6 +374,11 @@ def _layout(memories: Memories | SleepState) -> dict[str, list[list[int]]]:
         "cache": [list(t.shape[2:]) for pair in memories.cache for t in pair],
         "tails": [list(t.shape[1:]) for t in memories.tails],
     }
+
+
+def _recorded(t: Tensor) -> bool:
+    """Whether work on a GPU is being recorded for replays, when nothing is computed yet that could be looked at."""
+    return t.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
 def _whole_number(name: str, value: object, *, at_least: int) -> None:

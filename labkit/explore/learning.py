@@ -1,0 +1,83 @@
+"""Notebook 02's panel of learning: the same lessons read once or several times, at the size of the paper."""
+
+from __future__ import annotations
+
+import itertools
+
+import pandas as pd
+
+from labkit import results
+from labkit.explore import style
+from labkit.explore.panel import Panel, choice, slider
+from labkit.files import data_dir
+from labkit.intervals import mean_of_seeds
+from labkit.results import read_rows
+
+__all__ = ["COMMAND", "learned", "learning", "unseen"]
+
+TABLE = "rule110-paper-curves.csv"
+COMMAND = "`labkit train rule110-paper-n1 --device cuda`, and so on to n4, then `labkit curves`"
+COLUMNS = {"checkpoint", "seed", "passes", "step", "tokens", "flops", "depth", "accuracy"}
+UNITS = {"tokens": ("tokens of lessons (millions)", 1e6), "flops": ("operations of training (10^12)", 1e12)}
+
+
+def learned() -> pd.DataFrame:
+    """The curves that trainings left; none where the table is not there."""
+    path = data_dir() / "results" / TABLE
+    return read_rows(path, "curves", COLUMNS) if path.is_file() else pd.DataFrame(columns=sorted(COLUMNS))
+
+
+def unseen(passes: int) -> pd.DataFrame:
+    """Share of cells right on unseen rows of the models taught with `passes`, asked with as many: seeds by steps."""
+    rows = results.read(data_dir() / "results" / f"rule110-paper-n{passes}.csv")
+    own = rows[(rows["passes"] == passes) & (rows["seed"] != results.POOLED)]
+    return own.pivot_table(index="seed", columns="depth", values="accuracy")
+
+
+def learning(rows: pd.DataFrame) -> Panel:
+    """Right cells in lessons against tokens or operations of training, one line for each number of passes."""
+    deepest = int(rows["depth"].max()) if len(rows) else 1
+    depth = slider("step t of the automaton", deepest - 1 or 1, 1, deepest)
+    against = choice("against", [("tokens", "tokens"), ("operations", "flops")], "tokens")
+    most = max([rows[unit].max() / size for unit, (_, size) in UNITS.items()], default=1.0) if len(rows) else 1.0
+    fig = style.figure(
+        "learning", "The same lessons, read N times", x=UNITS["tokens"][0], y="cells right in lessons (share)",
+        x_range=(0, most), y_range=(0.45, 1.02), width=640,
+    )  # fmt: skip
+    levels = sorted(int(n) for n in rows["passes"].unique())
+    colours = dict(zip(levels, style.CYCLE, strict=False))
+    means = {n: style.line(fig, f"N = {n}", colour=colour, markers=False) for n, colour in colours.items()}
+    each = {}
+    seeds = sorted(rows["seed"].unique())
+    for n, seed in itertools.product(levels, seeds):
+        thin = {"color": style.tint(colours[n], 0.4), "width": 1}
+        name = f"N = {n}, seed {seed}"
+        each[n, seed] = style.line(fig, name, colour=colours[n], markers=False, line=thin, showlegend=False)
+
+    def show() -> str:
+        if not len(rows):
+            return f"Nothing is stored; {COMMAND} writes it, on a GPU."
+        title, size = UNITS[against.value]
+        part = rows[rows["depth"] == depth.value]
+        told = []
+        with fig.batch_update():
+            fig.layout.xaxis.title.text = title
+            fig.layout.xaxis.range = (0, 1.02 * float(rows[against.value].max()) / size)
+            for (n, seed), line in each.items():
+                own = part[(part["passes"] == n) & (part["seed"] == seed)]
+                line.x, line.y = style.column(own[against.value] / size), style.column(own["accuracy"])
+            for n, line in means.items():
+                own = part[part["passes"] == n].pivot_table(index="step", columns="seed", values="accuracy")
+                own = own.reindex(columns=seeds).dropna()  # from where all seeds are asked
+                cost = rows[rows["passes"] == n].drop_duplicates("step").set_index("step")[against.value]
+                line.x = style.column(cost.loc[own.index].to_numpy() / size)
+                line.y = style.column(own.mean(axis=1).to_numpy())
+                if len(own):
+                    last = mean_of_seeds(own.iloc[-1].tolist())
+                    told.append(f"N = {n}: {last.value:.2f} [{last.low:.2f}, {last.high:.2f}]")
+                else:
+                    told.append(f"N = {n}: not asked in all seeds")
+        return f"Right at step {depth.value} when lessons ended, mean of the seeds: {', '.join(told)}."
+
+    source = f"Stored: data/results/{TABLE}, from {COMMAND}. Thin: each seed; thick: their mean, where all are asked."
+    return Panel("learning", show, controls=[depth, against], figures=[fig], source=source)
