@@ -141,6 +141,10 @@ def test_nights_and_look_ups_are_measured_from_the_command_line(data: Path) -> N
     assert len(rows) == 2 * (1 + 3 * 3)
     cost = rows[(rows["thought"] == 0) & (rows["chooser_error"] == 0)].set_index("lookups")["flops_wake"]
     assert cost.is_monotonic_increasing and cost[3] > 3 * cost[0]
+    rows.assign(weights="of before").to_csv(data / "results" / "depo-archive-lookups.csv", index=False)
+    assert run("lookups depo-archive --passes 2 --n 5") [0] == 0
+    again = pd.read_csv(data / "results" / "depo-archive-lookups.csv")
+    assert set(again["weights"]) == set(rows["weights"]) and set(again["passes"]) == {2}  # of what is there now
 
 
 def test_models_of_other_tasks_are_refused(data: Path) -> None:

@@ -214,7 +214,7 @@ def _seed_by_seed(
 ) -> None:
     """Measure the seeds of a checkpoint one by one, and add each one's rows to its table as they come.
 
-    The table is called after the command, or as said.
+    The table is called after the command, or as said. Rows of a seed whose weights are no longer there leave it.
     """
     from tqdm import tqdm
 
@@ -222,7 +222,14 @@ def _seed_by_seed(
 
     seeds, path = seeds_and_path(checkpoint, seed, folder, out, table or command)
     for one in tqdm(seeds, unit="seed"):
-        results.add_rows(path, rows(checkpoint, one), cell, lambda old: results.read_rows(old, command, set(cell)))
+        new = rows(checkpoint, one)
+
+        def still_there(table: Path, one: int = one, new: pd.DataFrame = new) -> pd.DataFrame:
+            old = results.read_rows(table, command, set(cell))
+            own = (old["checkpoint"] == checkpoint) & (old["seed"] == str(one))
+            return old[~own | (old["weights"] == new["weights"].iloc[0])] if "weights" in cell else old
+
+        results.add_rows(path, new, cell, still_there)
     typer.echo(f"Stored in {path}.")
 
 

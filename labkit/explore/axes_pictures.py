@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from labkit.explore import axes, compounding, idling, law_panels, lookup_panels, night_panels, planning
+from labkit.explore import axes, compounding, idling, law_panels, learning, lookup_panels, night_panels, planning
 from labkit.explore.panel import Panel
 
 __all__ = ["AXES"]
@@ -75,6 +75,11 @@ AXES: dict[str, tuple[Callable[[], Panel], str]] = {
         law_panels.lessons,
         "Millions of tokens until a hop is known, against hops, a dot a seed: with two waypoints three hops by three "
         "millions, without thought two hops at most, and later.",
+    ),
+    "compound-plateaus": (
+        learning.plateaus,
+        "Deepest hop asked in lessons against millions of tokens, four stairs of one seed: with even waypoints to the "
+        "sixth hop, with one hop a step to the fifth, with fillers and loops to the third or fourth.",
     ),
     "compound-planner": (
         lambda: planning.planner(axes.swept("sizes")),

@@ -1,4 +1,4 @@
-"""Notebook 02's panel of learning: the same lessons read once or several times, at the size of the paper."""
+"""Panels of learning: the same lessons read once or several times, and where the lessons of each arm stood still."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import pandas as pd
 
 from labkit import results
 from labkit.explore import style
+from labkit.explore.axes import ARMS, NOTHING
 from labkit.explore.panel import Panel, choice, slider
 from labkit.files import data_dir
 from labkit.intervals import mean_of_seeds
+from labkit.laws.teaching import opened
 from labkit.results import read_rows
 
-__all__ = ["COMMAND", "learned", "learning", "unseen"]
+__all__ = ["COMMAND", "learned", "learning", "plateaus", "unseen"]
 
 TABLE = "rule110-paper-curves.csv"
 COMMAND = "`labkit train rule110-paper-n1 --device cuda`, and so on to n4, then `labkit curves`"
@@ -81,3 +83,37 @@ def learning(rows: pd.DataFrame) -> Panel:
 
     source = f"Stored: data/results/{TABLE}, from {COMMAND}. Thin: each seed; thick: their mean, where all are asked."
     return Panel("learning", show, controls=[depth, against], figures=[fig], source=source)
+
+
+def plateaus() -> Panel:
+    """How deep the lessons of each arm had come, against tokens: one curriculum, which waits until a hop is known."""
+    found = {arm: opened(f"think-{arm}-32") for arm in ARMS}
+    seeds = sorted(set().union(*(table["seed"] for table in found.values())))
+    seed = slider("training seed", 0, 0, max([2, *map(int, seeds)]))
+    most = max([table["tokens"].max() / 1e6 for table in found.values() if len(table)], default=1.0)
+    fig = style.figure(
+        "compound-plateaus", "One curriculum, four kinds of thought", x="tokens of lessons (millions)",
+        y="deepest hop asked in lessons", x_range=(0, 1.02 * most), y_range=(0.5, 10.5), width=640,
+    )  # fmt: skip
+    stairs = {
+        arm: style.line(fig, ARMS[arm], colour=c, markers=False, line={"color": c, "width": 3 - 0.6 * i, "shape": "hv"})
+        for i, (arm, c) in enumerate(zip(ARMS, style.CYCLE, strict=False))
+    }
+
+    def show() -> str:
+        if not seeds:
+            return NOTHING.format("`labkit sweep arms`")
+        told = []
+        with fig.batch_update():
+            for arm, line in stairs.items():
+                own = found[arm][found[arm]["seed"] == seed.value]
+                line.x, line.y = style.column(own["tokens"] / 1e6), style.column(own["depth"])
+                if len(own):
+                    longest = own.iloc[own["tokens"].diff().argmax() - 1]
+                    lasted = own["tokens"].diff().max() / 1e6
+                    deepest = own["depth"].max()
+                    told.append(f"{ARMS[arm]} to hop {deepest}, longest at {longest['depth']:.0f} ({lasted:.1f})")
+        return f"Seed {seed.value}, with the longest plateau in millions of tokens: {'; '.join(told)}."
+
+    source = "Stored: the cards of data/checkpoints/think-*-32, from `labkit sweep arms`."
+    return Panel("compound-plateaus", show, controls=[seed], figures=[fig], source=source)

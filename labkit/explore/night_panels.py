@@ -9,24 +9,30 @@ from labkit.explore.axes import NOTHING
 from labkit.explore.panel import Panel, choice
 from labkit.files import data_dir
 from labkit.intervals import Interval, mean_of_seeds
+from labkit.laws.overnight import bills, contest
 from labkit.nights import CELL, WAYS
 from labkit.results import read_rows
 
-__all__ = ["NIGHTS", "gain", "last_night", "nightly", "nights", "share"]
+__all__ = ["LONG", "NIGHTS", "bought", "contests", "gain", "last_night", "nightly", "nights", "share"]
 
 NIGHTS = "nights-32"
+LONG = "nights-long-32"
+"""The rival that only thinks: one pass, and more thought."""
+
+KNOWN = 0.2
+"""Wrong about the first day in less than this share is what prices are told for."""
 
 
-def nightly() -> pd.DataFrame:
+def nightly(checkpoint: str = NIGHTS) -> pd.DataFrame:
     """The rows of `labkit nights`; none, and a printed sentence, without it.
 
     ``wrong_at_first`` is the share wrong about the first day, which lies as many hops back as nights have passed.
     """
-    path = data_dir() / "results" / f"{NIGHTS}-by-night.csv"
+    path = data_dir() / "results" / f"{checkpoint}-by-night.csv"
     if not path.is_file():
-        print(NOTHING.format(f"`labkit nights {NIGHTS}`"))
+        print(NOTHING.format(f"`labkit nights {checkpoint}`"))
         return pd.DataFrame(columns=[*CELL, "wrong_at_first"])
-    rows = read_rows(path, f"nights {NIGHTS}", set(CELL))
+    rows = read_rows(path, f"nights {checkpoint}", set(CELL))
     right = [row[f"right_{row['night']}"] for row in rows.to_dict("records")]
     return rows.assign(wrong_at_first=1 - pd.Series(right, index=rows.index) / rows["asked"])
 
@@ -90,3 +96,50 @@ def nights(rows: pd.DataFrame) -> Panel:
     texts = f"{int(rows['n'].iloc[0]):,} unseen texts a seed, 95% intervals over seeds" if len(rows) else "none yet"
     source = f"Stored: data/results/{NIGHTS}-by-night.csv, from `labkit nights {NIGHTS}`; {texts}."
     return Panel("compound-nights", show, controls=[passes, thought], figures=[fig], source=source)
+
+
+def bought(rows: pd.DataFrame, thinkers: pd.DataFrame) -> Panel:
+    """Error about the first day against the whole bill of the nights: more sleep, thoughts slept on, only thought."""
+    questions = choice("questions after the last night", [1, 8, 64, 512], 8)
+    fig = style.figure(
+        "compound-bills", "What the first day costs", x="operations of a text, all included (millions)",
+        y="wrong answers about the first day", x_range=(0.8, 2.7), y_range=(-0.03, 1.05), width=640,
+    )  # fmt: skip
+    style.log_axis(fig.layout.xaxis, (10, 20, 50, 100, 200, 500))
+    names = {"sleep": "facts alone, N passes", "loop": "own thoughts slept on", "think": "one pass, R to 5"}
+    dots = {
+        kind: style.line(fig, name, colour=c, mode="markers", marker={"color": c, "size": 9, "symbol": symbol})
+        for (kind, name), c, symbol in zip(names.items(), style.CYCLE, ("circle", "diamond", "square"), strict=False)
+    }
+
+    def show() -> str:
+        if not len(rows) or not len(thinkers):
+            return NOTHING.format(f"`labkit nights {NIGHTS}` and `labkit nights {LONG} --passes 1`")
+        table = bills(rows, questions.value)
+        parts = {"sleep": table[table["notes"] == "none"], "loop": table[table["notes"] == "own"]}
+        only = bills(thinkers, questions.value)
+        parts["think"] = only[only["notes"] == "none"]
+        least = []
+        with fig.batch_update():
+            for kind, trace in dots.items():
+                means = parts[kind].groupby(["passes", "thought"])[["bill", "wrong_at_first"]].mean().reset_index()
+                trace.x, trace.y = style.column(means["bill"] / 1e6), style.column(means["wrong_at_first"])
+                trace.text = [f"N = {n}, R = {r}" for n, r in zip(means["passes"], means["thought"], strict=True)]
+                known = means[means["wrong_at_first"] < KNOWN]
+                cheap = known.sort_values("bill").iloc[0] if len(known) else None
+                told = "nowhere" if cheap is None else f"{cheap['bill'] / 1e6:.0f} (N = {cheap['passes']:.0f}, "
+                least.append(f"{names[kind]}: {told}" + ("" if cheap is None else f"R = {cheap['thought']:.0f})"))
+        return f"Cheapest to be wrong in less than {KNOWN:.0%}, in millions: {'; '.join(least)}."
+
+    source = f"Stored: data/results/{NIGHTS}-by-night.csv and {LONG}-by-night.csv; means of the seeds, N from 1 to 4."
+    return Panel("compound-bills", show, controls=[questions], figures=[fig], source=source)
+
+
+def contests(rows: pd.DataFrame, thinkers: pd.DataFrame) -> pd.DataFrame:
+    """The contest of the nights, for each number of questions: who meets whom, the lead in words, the verdict."""
+    if not len(rows) or not len(thinkers):
+        return pd.DataFrame()
+    both = pd.concat([rows, thinkers], ignore_index=True)
+    found = [contest(both, questions)._asdict() for questions in (1, 8, 64, 512)]
+    table = pd.DataFrame(found).set_index("questions")
+    return table.assign(lead=[lead.told("+") if lead else "" for lead in table["lead"]])

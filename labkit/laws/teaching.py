@@ -10,7 +10,7 @@ import pandas as pd
 from labkit.checkpoints import list_checkpoints, read_card
 from labkit.intervals import Interval, mean_of_seeds
 
-__all__ = ["KNOWN", "curves", "times_less", "tokens_until"]
+__all__ = ["KNOWN", "curves", "opened", "times_less", "tokens_until"]
 
 KNOWN = 0.9
 """The running share right in lessons from which a hop counts as known, with all shallower ones."""
@@ -37,6 +37,24 @@ def curves(checkpoint: str, folder: str | Path | None = None) -> pd.DataFrame:
             row |= {"tokens": round(gone * card["train_tokens"]), "flops": round(gone * card["train_flops"])}
             found += [{**row, "depth": d, "accuracy": share} for d, share in enumerate(shares, start=1)]
     return pd.DataFrame(found)
+
+
+def opened(checkpoint: str, folder: str | Path | None = None) -> pd.DataFrame:
+    """When lessons first asked each depth: columns ``seed, depth, tokens``, from the cards of a checkpoint.
+
+    The last row of a seed repeats its deepest depth at the end of training, so that the last plateau has a length.
+    """
+    found = []
+    for name, seed in list_checkpoints(folder):
+        if name != checkpoint:
+            continue
+        card = read_card(name, seed, folder)
+        each = card["train_tokens"] / card["steps"]
+        first = card["recipe"]["curriculum"]["start"]
+        steps = [*card["metrics"]["opened"], card["steps"]]
+        depths = [*range(first, first + len(steps) - 1), first + len(steps) - 2]
+        found += [{"seed": seed, "depth": d, "tokens": s * each} for s, d in zip(steps, depths, strict=True)]
+    return pd.DataFrame(found, columns=["seed", "depth", "tokens"])
 
 
 def tokens_until(checkpoint: str, folder: str | Path | None = None) -> pd.DataFrame:
