@@ -43,6 +43,19 @@ def test_the_verdict_is_told_and_stored(data: Path) -> None:
     assert pd.read_csv(data / "results" / "verdicts.csv")["verdict"].tolist() == ["compounds"]
 
 
+def test_the_specialists_of_one_grid_are_not_those_of_another(data: Path) -> None:
+    rows = rows_of(lambda n, r: (1.2 + 0.5 * n) * (1 + r)).assign(weights="w", exam=5000)
+    corners = [
+        rows[(rows["passes"] == n) & (rows["thought"] == r)].assign(checkpoint=f"corner-{'even-' if r else ''}n{n}")
+        for n in (1, 4) for r in (0, 2)
+    ]  # fmt: skip
+    for grid, table in {"arms": rows, "other": rows, "corners": pd.concat(corners)}.items():
+        table.to_csv(data / "results" / f"sweep-{grid}.csv", index=False)
+    told = run("verdict other")
+    assert told.exit_code == 0 and "verdicts-other.csv" in told.stdout and "Specialists: not measured." in told.stdout
+    assert "Specialists: not measured." not in run("verdict").stdout
+
+
 def test_what_is_not_there_is_named(data: Path) -> None:
     for line, sentence in (
         ("sweep tri", "The nearest known one is 'try'"),

@@ -123,3 +123,17 @@ def test_more_thought_than_there_is_is_refused() -> None:
     task = DepoThinking(nodes=8, hops=4, thoughts=2)
     with pytest.raises(ValueError, match="thought is 3; it should be a whole number from 0 to 2"):
         task.lesson(2, seeded(0), 4, 3)
+
+
+def test_an_exam_of_the_automaton_asks_each_step_once() -> None:
+    task = Rule110Thinking(width=7, steps=4, strings=2, thoughts=1)
+    exam = task.exam(300, torch.Generator().manual_seed(0))
+    assert exam.depth.tolist() == [[1, 2, 3, 4]] * 300
+    string, step, cell = (exam.questions[..., i] for i in (1, 2, 3))
+    assert (step == 2 + 2 + torch.arange(4)).all()
+    assert set((string - 2).unique().tolist()) == {0, 1} and set((cell - 8).unique().tolist()) == set(range(7))
+    rows = exam.context.view(300, 2, 8)[:, :, 1:]
+    for depth in range(1, 5):
+        rows = advance(rows)
+        wanted = rows[torch.arange(300), string[:, depth - 1] - 2, cell[:, depth - 1] - 8]
+        assert (exam.answers[:, depth - 1] == wanted).all()

@@ -48,9 +48,16 @@ def sweep(
 @in_sentences
 def verdict(
     grid: Annotated[str, typer.Argument(help="A swept grid of elastic models.")] = "arms",
-    corners: Annotated[str, typer.Option(help="The swept grid of specialists.")] = "corners",
-    rivals: Annotated[str, typer.Option(help="The swept grid of models with one axis only.")] = "long",
-    out: Annotated[Path | None, typer.Option(help="Table to write.", show_default="data/results/verdicts.csv")] = None,
+    corners: Annotated[
+        str, typer.Option(help="The swept grid of specialists.", show_default="corners, for arms")
+    ] = "",
+    rivals: Annotated[
+        str, typer.Option(help="The swept grid of models with one axis only.", show_default="long, for arms")
+    ] = "",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Table to write.", show_default="data/results/verdicts.csv, or verdicts-<grid>.csv"),
+    ] = None,
 ) -> None:
     """Do sleep and thought compound? Told arm by arm from stored rows, by the definitions in data/LOG.md."""
     from labkit import results
@@ -59,13 +66,15 @@ def verdict(
     from labkit.laws.telling import verdicts
 
     rows = sweeps.read(grid)
-    own, alone = (sweeps.read(name) if sweeps.path_of(name).is_file() else None for name in (corners, rivals))
+    if grid == "arms":
+        corners, rivals = corners or "corners", rivals or "long"
+    own, alone = (sweeps.read(n) if n and sweeps.path_of(n).is_file() else None for n in (corners, rivals))
     table = verdicts(rows, own, alone)
     for row in table.to_dict("records"):
         typer.echo(f"{row['model']}: {row['sentence']}")
         theirs = row["specialists_sentence"] if row["specialists_seeds"] else "not measured."
         typer.echo(f"    Specialists: {theirs} Both: {row['both']}.\n")
-    path = out or data_dir() / "results" / "verdicts.csv"
+    path = out or data_dir() / "results" / ("verdicts.csv" if grid == "arms" else f"verdicts-{grid}.csv")
     results.write_table(path, table)
     typer.echo(f"Stored in {path}.")
 

@@ -255,6 +255,8 @@ class DepoThinking(Thinking, Depo):
 class Rule110Thinking(Thinking, Rule110):
     """`Rule110` with R steps of thought before each answer: whole rows on the way, fillers, or further loops.
 
+    Its exams ask about one cell of each step, and not about all: every question is thought over anew.
+
     Example (the thought is the row after one step, and cell 4 is asked for after two):
 
     >>> task = Rule110Thinking(width=6, steps=2, queries=2, thoughts=1)
@@ -285,6 +287,14 @@ class Rule110Thinking(Thinking, Rule110):
     ) -> None:
         super().__init__(width, steps, strings, queries)
         self._think(trace, thoughts, piece=width)
+
+    def _examine(self, exam: Exam, generator: torch.Generator) -> Exam:
+        """Each instance is asked about every step once, about a random cell of a random string."""
+        cells = self.strings * self.width
+        which = torch.randint(cells, (len(exam.depth), self.steps), generator=generator)
+        # of one string all steps come one after another, and of one step all cells
+        string, cell = which // self.width, which % self.width
+        return exam.pick((string * self.steps + torch.arange(self.steps)) * self.width + cell)
 
     def _at_depth(self, exam: Exam, depth: Tensor) -> Tensor:
         pictures = self._pictures(exam.context.view(len(exam.context), self.strings, -1)[:, :, 1:])
