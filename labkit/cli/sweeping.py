@@ -211,6 +211,27 @@ def nights(
     _seed_by_seed(checkpoint, seed, folder, out, "nights", CELL, rows, table="by-night")
 
 
+@app.command(cls=ManyValues)
+@in_sentences
+def fine(
+    checkpoint: Annotated[str, typer.Argument(help="Name of a checkpoint trained on Rule 110.")],
+    passes: Annotated[list[int] | None, typer.Option(min=0, help="Sleep passes.", show_default="1 2 3 4")] = None,
+    most: Annotated[int, typer.Option(min=25, help="Unseen rows drawn at most for a share.")] = 5000,
+    seed: Seeds = None,
+    folder: Folder = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Table to write or add to.", show_default="data/results/<name>-fine.csv")
+    ] = None,
+) -> None:
+    """Whole rows of the automaton right, by passes and steps: rows are drawn until 25 came right."""
+    from labkit.fine import CELL, fine_rows
+
+    def rows(name: str, one: int) -> pd.DataFrame:
+        return fine_rows(name, one, passes or [1, 2, 3, 4], most, folder=folder)
+
+    _seed_by_seed(checkpoint, seed, folder, out, "fine", CELL, rows)
+
+
 def _seed_by_seed(
     checkpoint: str,
     seed: list[int] | None,

@@ -1,0 +1,60 @@
+"""Notebook 04's panel about small shares: the same growth on two scales, a jump on one of them."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from labkit.explore import style
+from labkit.explore.axes import NOTHING
+from labkit.explore.panel import Panel, choice
+from labkit.files import data_dir
+from labkit.fine import CELL
+from labkit.results import read_rows
+
+__all__ = ["AUTOMATON", "finely", "growth"]
+
+AUTOMATON = "think-rule110-32"
+LEAST = 1e-4
+
+
+def finely(checkpoint: str = AUTOMATON) -> pd.DataFrame:
+    """The rows of `labkit fine`; none, and a printed sentence, without it."""
+    path = data_dir() / "results" / f"{checkpoint}-fine.csv"
+    if not path.is_file():
+        print(NOTHING.format(f"`labkit fine {checkpoint}`"))
+        return pd.DataFrame(columns=[*CELL, "share", "low", "high", "passed", "guess", "drawn"])
+    return read_rows(path, f"fine {checkpoint}", set(CELL))
+
+
+def growth(rows: pd.DataFrame) -> Panel:
+    """Whole rows right against passes, a line for each step of the automaton, on a linear or a logarithmic axis."""
+    scale = choice("scale of shares", [("linear", "linear"), ("logarithmic", "log")], "linear")
+    fig = style.figure(
+        "axes-growth", "Growth, or a jump?", x="sleep passes N", y="whole rows right (share)",
+        x_range=(0.8, 4.2), y_range=(-0.03, 1.05), width=640,
+    )  # fmt: skip
+    steps = sorted(int(d) for d in rows["depth"].unique() if d > 1)
+    lines = {d: style.line(fig, f"step {d}", colour=c) for d, c in zip(steps, style.CYCLE, strict=False)}
+    table = rows.groupby(["depth", "passes"])["share"].mean().unstack("depth") if len(rows) else pd.DataFrame()
+
+    def show() -> str:
+        if not len(rows):
+            return NOTHING.format(f"`labkit fine {AUTOMATON}`")
+        with fig.batch_update():
+            if scale.value == "log":
+                style.log_axis(fig.layout.yaxis, (0.001, 0.01, 0.1, 1))
+                fig.update_yaxes(range=(-3.6, 0.1), tickmode="array")
+            else:
+                fig.update_yaxes(type="linear", range=(-0.03, 1.05), tickmode="auto")
+            for step, line in lines.items():
+                line.x = style.column(table.index.to_numpy())
+                line.y = style.column(table[step].clip(lower=LEAST).to_numpy())
+        deepest = max(lines)
+        told = ", ".join(f"{share:.2g} after N = {n}" for n, share in table[deepest].items())
+        return f"All cells of step {deepest} right: {told}; by saying the commoner bits {guess(deepest):.1g}."
+
+    def guess(step: int) -> float:
+        return float(rows.loc[rows["depth"] == step, "guess"].iloc[0])
+
+    source = f"Stored: data/results/{AUTOMATON}-fine.csv, from `labkit fine {AUTOMATON}`; means of the seeds, R = 0."
+    return Panel("axes-growth", show, controls=[scale], figures=[fig], source=source)
