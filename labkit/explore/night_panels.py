@@ -139,7 +139,6 @@ def contests(rows: pd.DataFrame, thinkers: pd.DataFrame) -> pd.DataFrame:
     """The contest of the nights, for each number of questions: who meets whom, the lead in words, the verdict."""
     if not len(rows) or not len(thinkers):
         return pd.DataFrame()
-    both = pd.concat([rows, thinkers], ignore_index=True)
-    found = [contest(both, questions)._asdict() for questions in (1, 8, 64, 512)]
+    found = [contest(rows, questions, thinkers)._asdict() for questions in (1, 8, 64, 512)]
     table = pd.DataFrame(found).set_index("questions")
     return table.assign(lead=[lead.told("+") if lead else "" for lead in table["lead"]])

@@ -46,14 +46,17 @@ def bills(rows: pd.DataFrame, questions: int) -> pd.DataFrame:
     return part.assign(bill=bill, wrong_at_first=1 - part[f"right_{last}"] / part["asked"])
 
 
-def contest(rows: pd.DataFrame, questions: int) -> Contest:
+def contest(rows: pd.DataFrame, questions: int, thinkers: pd.DataFrame | None = None) -> Contest:
     """Does thinking and sleeping on one's thoughts beat what costs no more (data/LOG.md)?
 
     The loop's best cell, and the best rival without notes whose bill is no larger, are chosen on all seeds but one and
-    compared on that one, in turn; of equally good ones the cheapest. Rows of several checkpoints may compete; seeds are
-    paired by their numbers.
+    compared on that one, in turn; of equally good ones the cheapest. Rows of `thinkers`, which know one axis only, are
+    rivals and no loops; seeds are paired by their numbers.
     """
     table = bills(rows, questions)
+    if thinkers is not None:
+        alone = bills(thinkers, questions)
+        table = pd.concat([table, alone[alone["notes"] == "none"]], ignore_index=True)
     seeds = sorted(table["seed"].unique())
     leads, loops, rivals = [], [], []
     for left_out in seeds:
