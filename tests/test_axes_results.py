@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 
 from labkit import sweep
-from labkit.explore import night_panels
+from labkit.explore import axes, night_panels
 from labkit.intervals import Interval, mean_of_seeds
 from labkit.laws.comparing import held_out_reach
+from labkit.laws.overnight import contest as contest_of_nights
 from labkit.laws.reach import reach_table
 from labkit.laws.summary import summary
 from labkit.laws.teaching import times_less
@@ -225,3 +226,47 @@ def test_search_is_beside_its_control() -> None:
     share = rows.assign(share=rows["right_6"] / rows["n"]).groupby(cell)["share"].mean()
     chains, blind = told(share["samples", 1, 0, 16, 0.0]), told(share["guess", 1, 0, 16, 0.0])
     assert f"is right in {chains} with an oracle" in LOG and f"among 20 nodes, {blind};" in LOG
+
+
+def test_what_a_step_of_thought_is() -> None:
+    rows = axes.swept()
+    told = pd.read_csv(ROOT / "data" / "results" / "verdicts.csv").set_index("model")
+    assert told["seeds"].to_dict() == {f"think-{arm}-32": n for arm, n in
+                                       (("even", 6), ("filler", 3), ("loops", 6), ("single", 6))}  # fmt: skip
+    loops = told.loc["think-loops-32"]
+    assert "({:.2f} [{:.2f}, {:.2f}] hops beyond the sum)".format(
+        *(loops[f"interaction{end}"] for end in ("", "_low", "_high"))
+    ).replace("0.", ".") in README
+    single = rows[rows["checkpoint"] == "think-single-32"].pivot_table(
+        index="seed", columns=["passes", "thought"], values="reach"
+    )
+    for n in (1, 4):
+        assert f"{single[n, 0].mean():.2f}" == {1: "1.19", 4: "2.12"}[n]
+        assert f"{single[n, 2].mean():.2f}" == {1: "3.19", 4: "3.95"}[n]
+    looped = rows[rows["checkpoint"] == "think-loops-32"].pivot_table(
+        index="seed", columns=["passes", "thought"], values="reach"
+    )
+    assert ((looped[1, 2] - looped[1, 0]) > 0.5).sum() == 4, "loops are learned in four seeds of six"
+
+
+def test_rule_110_with_thought() -> None:
+    rows = axes.swept("automaton")
+    reach = rows.pivot_table(index="checkpoint", columns=["passes", "thought"], values="reach").round(2)
+    assert reach[1, 0].tolist() == pytest.approx([1.13, 1.90]) and reach[4, 0].tolist() == pytest.approx([1.32, 2.86])
+    after = rows[(rows["thought"] > 0) & rows["passes"].between(1, 4)]
+    next_step = after.groupby(["checkpoint", "passes", "thought"])["right_1"].mean() / 1000
+    assert next_step.round(2).between(0.57, 0.6).all(), "near a guess"
+
+
+def test_a_rival_that_only_thinks() -> None:
+    nights, thinkers = night_panels.nightly(), night_panels.nightly(night_panels.LONG)
+    alone = thinkers[(thinkers["notes"] == "none") & (thinkers["passes"] == 1)]
+    back = alone["thought"] + 1
+    near = alone[alone["night"] <= back]
+    assert near["asked"].sum() == 94_500 and (near["wrong_at_first"] * near["asked"]).sum() == pytest.approx(1)
+    assert (alone.loc[alone["night"] > back, "wrong_at_first"] > 0.75).all()
+    found = {q: contest_of_nights(nights, q, thinkers) for q in (1, 8, 64, 512)}
+    assert [c.verdict for c in found.values()] == ["beaten"] * 3 + ["undecided"]
+    lead = found[64].lead
+    assert lead is not None
+    assert f"({told(-lead.value)} [{told(-lead.high)}, {told(-lead.low)}] less wrong" in README

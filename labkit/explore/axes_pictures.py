@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from labkit.explore import axes, compounding, idling, law_panels, learning, lookup_panels, night_panels, planning
+from labkit.explore import (
+    axes,
+    compounding,
+    fine_panel,
+    idling,
+    law_panels,
+    learning,
+    lookup_panels,
+    night_panels,
+    planning,
+)
 from labkit.explore.panel import Panel
 
 __all__ = ["AXES"]
@@ -41,6 +51,11 @@ AXES: dict[str, tuple[Callable[[], Panel], str]] = {
         "Share of right answers against the operations of waking, as dots: one chain, best of several chains, a tree, "
         "and the majority.",
     ),
+    "axes-growth": (
+        lambda: fine_panel.growth(fine_panel.finely()),
+        "Share of whole rows right against sleep passes on a linear axis, a line for each step of the automaton: steps "
+        "2 and 3 rise steeply from one pass to two and are flat from there, deeper steps lie near zero.",
+    ),
     "axes-lookups": (
         lambda: lookup_panels.lookups(lookup_panels.looked_up()),
         "Share of right answers against operations, one line for each number of sleep passes, along which more "
@@ -75,6 +90,12 @@ AXES: dict[str, tuple[Callable[[], Panel], str]] = {
         law_panels.lessons,
         "Millions of tokens until a hop is known, against hops, a dot a seed: with two waypoints three hops by three "
         "millions, without thought two hops at most, and later.",
+    ),
+    "compound-bills": (
+        lambda: night_panels.bought(night_panels.nightly(), night_panels.nightly(night_panels.LONG)),
+        "Share of wrong answers about the first day against the operations of a text, with eight questions: the reader "
+        "that only thinks is at zero with five steps and guesses with fewer, facts alone fall with a second pass, own "
+        "thoughts cost more than both.",
     ),
     "compound-plateaus": (
         learning.plateaus,

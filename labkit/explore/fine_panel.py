@@ -13,7 +13,7 @@ from labkit.results import read_rows
 
 __all__ = ["AUTOMATON", "finely", "growth"]
 
-AUTOMATON = "think-rule110-32"
+AUTOMATON = "think-rule110-64"
 LEAST = 1e-4
 
 
@@ -33,6 +33,7 @@ def growth(rows: pd.DataFrame) -> Panel:
         "axes-growth", "Growth, or a jump?", x="sleep passes N", y="whole rows right (share)",
         x_range=(0.8, 4.2), y_range=(-0.03, 1.05), width=640,
     )  # fmt: skip
+    fig.update_xaxes(dtick=1)
     steps = sorted(int(d) for d in rows["depth"].unique() if d > 1)
     lines = {d: style.line(fig, f"step {d}", colour=c) for d, c in zip(steps, style.CYCLE, strict=False)}
     table = rows.groupby(["depth", "passes"])["share"].mean().unstack("depth") if len(rows) else pd.DataFrame()
