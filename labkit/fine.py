@@ -21,8 +21,9 @@ from labkit.evaluate import EXAM_SEEDS, asked, fall_asleep
 from labkit.laws.resolution import resolve
 from labkit.machine import versions
 from labkit.tasks import Rule110
+from labkit.tasks.rule110 import advance
 
-__all__ = ["CELL", "fine_rows"]
+__all__ = ["CELL", "commonest", "fine_rows"]
 
 CELL = ("checkpoint", "seed", "weights", "passes", "depth")
 """The columns that make a row the row of one number of passes and one step of the automaton."""
@@ -30,6 +31,19 @@ CELL = ("checkpoint", "seed", "weights", "passes", "depth")
 FINE = 20_000_000
 """Contexts are drawn by generators from EXAM_SEEDS + FINE on, a thousand seeds' worth for each training seed."""
 AT_ONCE = 250
+
+
+def commonest(task: Rule110, n: int = 2**14) -> list[float]:
+    """For each step the share of one who always says the same row, the commonest: of `n` rows as exams draw them.
+
+    Rule 110 forgets: several rows lead to one, so later rows are fewer and each is more common.
+    """
+    context = task.exam(n, torch.Generator().manual_seed(EXAM_SEEDS + FINE - 1)).context
+    rows, shares = context[:, -task.width :], []
+    for _ in range(task.steps):
+        rows = advance(rows)
+        shares.append(float(rows.unique(dim=0, return_counts=True)[1].max()) / n)
+    return shares
 
 
 def fine_rows(
@@ -49,15 +63,17 @@ def fine_rows(
         right: how many whole rows to wait for.
 
     Returns a row for each N and step: the columns of `CELL`; ``share, low, high``; ``right`` out of ``drawn``; whether
-    sampling ``passed``; ``guess``, the share of one who says the commoner bit for every cell; versions.
+    sampling ``passed``; ``guess``, as of `commonest`; versions.
 
-    Raises ValueError for a model of another task, or of several rows in a text.
+    Raises ValueError for a model of another task or of several rows in a text, and for `most` above 250,000.
     """
     model, card = load(checkpoint, seed, folder)
     task = task_of(card)
     if not isinstance(task, Rule110) or task.strings > 1:
         raise ValueError(f"{checkpoint} does not read one row of Rule 110; take a model that does.")
-    found = []
+    if most > 1000 * AT_ONCE:
+        raise ValueError(f"At most {1000 * AT_ONCE:,} rows have a seed of their own, but {most:,} were asked for.")
+    found, guesses = [], commonest(task)
     for count in passes:
 
         @functools.cache
@@ -79,7 +95,7 @@ def fine_rows(
             row: dict[str, Any] = {
                 "checkpoint": checkpoint, "seed": seed, "weights": card["sha256"][:12], "passes": count, "depth": depth,
                 "share": share.share.value, "low": share.share.low, "high": share.share.high, "right": share.right,
-                "drawn": share.drawn, "passed": share.passed, "guess": task.floor(depth) ** task.width,
+                "drawn": share.drawn, "passed": share.passed, "guess": guesses[depth - 1],
             }  # fmt: skip
             found.append({**row, **versions()})
     return pd.DataFrame(found)

@@ -6,14 +6,17 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from labkit import results
 from labkit.cli import app
 from labkit.evaluate import EXAM_SEEDS
 from labkit.explore import fine_panel
-from labkit.fine import FINE, fine_rows
+from labkit.fine import FINE, commonest, fine_rows
 from labkit.sweep import EXAM
+from labkit.tasks import Rule110
+from labkit.tasks.rule110 import advance, held_out
 
 STORED = Path(__file__).resolve().parent.parent / "data" / "results"
 
@@ -26,7 +29,17 @@ def test_shares_are_those_of_a_fixed_exam() -> None:
         assert own["passed"] and own["right"] == 25 and own["low"] < exam.loc[step, "whole"] < own["high"]
     unread = found.loc[0]
     assert not unread["passed"].any() and (unread["drawn"] == 500).all()
-    assert (unread["low"] <= unread["guess"]).all() and (unread["guess"] <= unread["high"]).all()
+    assert (unread["right"] == 0).all()
+
+
+def test_a_guess_is_the_commonest_row() -> None:
+    task = Rule110(width=6, steps=3)
+    rows = torch.cartesian_prod(*[torch.arange(2)] * 6)
+    rows = rows[held_out(rows)]
+    for share in commonest(task):
+        rows = advance(rows)
+        often = rows.unique(dim=0, return_counts=True)[1].max() / len(rows)
+        assert share == pytest.approx(float(often), abs=0.02)
 
 
 def test_instances_are_none_that_were_asked_elsewhere() -> None:
@@ -52,10 +65,12 @@ def test_one_growth_on_two_scales(rows: pd.DataFrame) -> None:
     panel = fine_panel.growth(rows)
     lines = {trace.name: trace for trace in panel.figures["axes-growth"].data}
     assert list(lines) == ["step 2", "step 8"] and list(lines["step 2"].x) == [1, 2, 3, 4]
-    assert "1.3e-05 after N = 1" in panel.sentence and "1e-05" in panel.sentence
+    assert "step 8: 1.3e-05, 0.00013" in panel.sentence and "always the same row: 1e-05" in panel.sentence
+    assert "Steps none are" in panel.sentence
     axis = panel.figures["axes-growth"].layout.yaxis
     for scale, kind, mode in (("log", "log", "array"), ("linear", "linear", "auto")):
         panel.controls["scale of shares"].value = scale
         assert axis.type == kind and axis.tickmode == mode
-    assert lines["step 2"].y[0] == pytest.approx(fine_panel.LEAST)  # a share of nothing has no place on a log axis
+        assert scale == "linear" or lines["step 2"].y[0] == pytest.approx(fine_panel.LEAST)
+    assert lines["step 2"].y[0] == pytest.approx(0.5e-4)  # as it is; on a logarithmic axis nothing has no place
     assert "`labkit fine" in fine_panel.growth(rows.iloc[:0]).sentence

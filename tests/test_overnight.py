@@ -46,6 +46,14 @@ def test_who_wins_is_told_and_who_met_whom() -> None:
     assert alone.verdict == "without a rival" and alone.lead is None
 
 
+def test_with_one_seed_no_verdict_is_given() -> None:
+    rows = table({("own", 1, 1): 0.1, ("none", 1, 1): 0.5})
+    only = table({("none", 1, 5): 0.0}, noise=0.0, checkpoint="long")
+    for own, alone in ((rows[rows["seed"] == "0"], None), (rows, only[only["seed"] == "0"])):
+        found = contest(own, 8, alone)
+        assert found.verdict == "too few seeds" and found.lead is None
+
+
 def test_a_cell_is_not_chosen_on_what_it_is_told_by() -> None:
     """A cell that is good on one seed only is chosen by nobody who does not see that seed."""
     rows = table({("own", 1, 1): 0.3, ("own", 1, 0): 0.4, ("none", 1, 1): 0.5})

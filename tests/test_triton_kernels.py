@@ -95,6 +95,23 @@ def test_widths_that_fill_no_tile(key_dim: int, value_dim: int, dtype: torch.dty
     compare(delta(chunk_size=16), reference, inputs, list(weights), dtype)
 
 
+def test_gates_may_be_shorter_than_keys() -> None:
+    """As under autocast. What a compiler made of it was seen on a GPU only: a product in float64 of bfloat16."""
+    inputs, weights = checks.draw("random", 37, True, torch.Generator().manual_seed(9), key_dim=16)
+    gates = {name: inputs[name].bfloat16() for name in ("g", "beta")}
+    wanted = results(reference, inputs | {n: t.float() for n, t in gates.items()}, list(weights), torch.float64)
+    own = {n: t.to(DEVICE).requires_grad_() for n, t in (inputs | gates).items()}
+    found = delta(chunk_size=16)(**own)
+    loss = sum((t * w.to(DEVICE)).sum() for t, w in zip(found, weights, strict=True))
+    slopes = dict(zip(own, torch.autograd.grad(loss, list(own.values())), strict=True))
+    assert {n: t.dtype for n, t in slopes.items()} == {n: t.dtype for n, t in own.items()}
+    for i, t in enumerate(found):
+        assert checks.relative_error(t, wanted[f"result {i}"]) <= 1e-5
+    for name, slope in slopes.items():
+        limit = LIMITS[slope.dtype]
+        assert checks.relative_error(slope, wanted[f"gradient of {name}"]) <= limit, name
+
+
 @pytest.mark.parametrize("dtype", LIMITS, ids=str)
 @pytest.mark.parametrize("length", [1, 3, 20])
 def test_steps_equal_the_recurrence(length: int, dtype: torch.dtype) -> None:
@@ -277,7 +294,8 @@ several, one = triton_chunked.form_of(short), triton_chunked.form_of(short, chun
 KEPT = {"states", "grad_states"}
 for form, own in ((triton_chunked.form_of(exact), "*fp32"), (several, "*bf16"), (one, "*bf16")):
     size = triton_chunked.chunk_of(64, key_dim, form)
-    formats = dict.fromkeys(OWN, own) | dict.fromkeys(KEPT, POINTERS[form.kept]) | {"inverse": POINTERS[form.inverse]}
+    formats = dict.fromkeys(OWN, own) | dict.fromkeys(("g", "beta"), "*fp32")
+    formats |= dict.fromkeys(KEPT, POINTERS[form.kept]) | {"inverse": POINTERS[form.inverse]}
     for kernel in (triton_forward.prepare_kernel, triton_forward.scan_kernel, triton_forward.output_kernel,
                    triton_backward.told_kernel, triton_backward.reverse_scan_kernel, triton_backward.gradient_kernel):
         constants = triton_chunked.constants_of(kernel, key_dim, value_dim, size, form)

@@ -66,6 +66,8 @@ def verdict(
     from labkit.laws.telling import verdicts
 
     rows = sweeps.read(grid)
+    for name in filter(None, (corners, rivals)):
+        sweeps.read(name)  # what was asked for has to be there; what is taken unasked need not
     if grid == "arms":
         corners, rivals = corners or "corners", rivals or "long"
     own, alone = (sweeps.read(n) if n and sweeps.path_of(n).is_file() else None for n in (corners, rivals))

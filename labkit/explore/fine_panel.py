@@ -14,7 +14,7 @@ from labkit.results import read_rows
 __all__ = ["AUTOMATON", "finely", "growth"]
 
 AUTOMATON = "think-rule110-64"
-LEAST = 1e-4
+LEAST = 3e-4  # where lines end on the logarithmic axis: 0 has no place there
 
 
 def finely(checkpoint: str = AUTOMATON) -> pd.DataFrame:
@@ -49,10 +49,12 @@ def growth(rows: pd.DataFrame) -> Panel:
                 fig.update_yaxes(type="linear", range=(-0.03, 1.05), tickmode="auto")
             for step, line in lines.items():
                 line.x = style.column(table.index.to_numpy())
-                line.y = style.column(table[step].clip(lower=LEAST).to_numpy())
-        deepest = max(lines)
-        told = ", ".join(f"{share:.2g} after N = {n}" for n, share in table[deepest].items())
-        return f"All cells of step {deepest} right: {told}; by saying the commoner bits {guess(deepest):.1g}."
+                line.y = style.column(table[step].clip(lower=LEAST if scale.value == "log" else 0).to_numpy())
+        above = [step for step in lines if table[step].max() > 2 * guess(step)]
+        shares = {step: ", ".join(f"{x:.2g}" for x in table[step]) for step in above}
+        told = [f"step {step}: {shares[step]} (always the same row: {guess(step):.1g})" for step in above]
+        beyond = ", ".join(str(step) for step in lines if step not in above)
+        return f"Whole rows by N, {'; '.join(told)}. Steps {beyond or 'none'} are no better than one row for all."
 
     def guess(step: int) -> float:
         return float(rows.loc[rows["depth"] == step, "guess"].iloc[0])

@@ -23,7 +23,8 @@ class Contest(NamedTuple):
         questions: asked after the last night.
         loop, rival: the cells that were chosen most often, in words; the rival's "" where none is as cheap.
         lead: by how much less the loop is wrong, over seeds; None where no rival is as cheap.
-        verdict: "compounds", "beaten", or "undecided"; "without a rival" where none is as cheap.
+        verdict: "compounds", "beaten", or "undecided"; "without a rival" where none is as cheap; "too few seeds" where
+            fewer than two have all cells.
     """
 
     questions: int
@@ -57,7 +58,11 @@ def contest(rows: pd.DataFrame, questions: int, thinkers: pd.DataFrame | None = 
     if thinkers is not None:
         alone = bills(thinkers, questions)
         table = pd.concat([table, alone[alone["notes"] == "none"]], ignore_index=True)
-    seeds = sorted(table["seed"].unique())
+    whole = table.groupby("seed")[COLUMNS].apply(lambda own: len(own.drop_duplicates()))
+    seeds = sorted(whole.index[whole == whole.max()])  # those of all checkpoints
+    table = table[table["seed"].isin(seeds)]
+    if len(seeds) < 2:
+        return Contest(questions, "", "", None, "too few seeds")
     leads, loops, rivals = [], [], []
     for left_out in seeds:
         others, own = table[table["seed"] != left_out], table[table["seed"] == left_out]
