@@ -99,7 +99,7 @@ AXES: dict[str, tuple[Callable[[], Panel], str]] = {
     ),
     "compound-plateaus": (
         learning.plateaus,
-        "Deepest hop asked in lessons against millions of tokens, four stairs of one seed: with even waypoints to the "
+        "Deepest hop asked in lessons against millions of tokens, four stairs of seed 0: with even waypoints to the "
         "sixth hop, with one hop a step to the fifth, with fillers and loops to the third or fourth.",
     ),
     "compound-planner": (
