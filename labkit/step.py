@@ -16,10 +16,10 @@ from labkit.models import Output, SleepLM
 from labkit.recipes import Training
 from labkit.tasks import Batch
 
+__all__ = ["Outcome", "Step", "harden", "learning_rate", "lesson_forward", "make_optimisers"]
+
 READ = ("tokens", "labels", "depth")
 """The tensors of a batch."""
-
-__all__ = ["Outcome", "Step", "harden", "learning_rate", "lesson_forward", "make_optimisers"]
 
 
 class Outcome(NamedTuple):
@@ -44,7 +44,8 @@ class Step:
     it was made. So batches are copied to where the recording reads them, and the learning rates' factor is applied to
     how far the optimisers moved the weights, which both do in proportion to their rates.
 
-    Models with neural memories, whose gates are hardened as training goes on, are not recorded.
+    Models with neural memories, whose gates are hardened as training goes on, are not recorded. Each recording holds
+    the memory of a step for good, so many numbers of passes and loops take as many times that memory.
 
     Args:
         model: what is trained, on its device.
@@ -78,7 +79,8 @@ class Step:
             passes: N.
             factor: of the learning rates, from `learning_rate`.
 
-        Where the loss is not finite, the weights of a model that is not recorded stay as they are.
+        Where the loss is not finite, the weights stay as they are, but on a GPU that records: there nobody looks before
+        they are moved, and what was last saved is what is left.
         """
         self.factor.fill_(factor)
         if not self.record:

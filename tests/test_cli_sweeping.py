@@ -54,6 +54,8 @@ def test_the_specialists_of_one_grid_are_not_those_of_another(data: Path) -> Non
     told = run("verdict other")
     assert told.exit_code == 0 and "verdicts-other.csv" in told.stdout and "Specialists: not measured." in told.stdout
     assert "Specialists: not measured." not in run("verdict").stdout
+    mistyped = run("verdict --corners corneers")
+    assert mistyped.exit_code == 2 and "sweep-corneers.csv" in mistyped.stderr
 
 
 def test_what_is_not_there_is_named(data: Path) -> None:

@@ -162,3 +162,11 @@ def test_every_recipe_of_the_lab_can_be_trained(repo: Path, monkeypatch: pytest.
     for name in names:
         recipe = load_recipe(name)
         assert recipe.name == name and recipe.make_config(recipe.make_task()).dim >= 1
+
+
+def test_the_models_at_the_papers_size_differ_in_their_passes_only() -> None:
+    first, *others = (load_recipe(f"rule110-paper-n{n}").to_dict() for n in (1, 2, 3, 4))
+    for n, other in enumerate(others, start=2):
+        assert other["training"]["passes"] == n and first["training"]["passes"] == 1
+        own = {"name": first["name"], "description": first["description"]}
+        assert other | own | {"training": other["training"] | {"passes": 1}} == first

@@ -78,10 +78,11 @@ def test_recorded_steps_are_the_steps_that_are_not_recorded(precision: str) -> N
     made = recipe(training={"precision": precision}, model={"dim": 32, "repeat": 2})
     recorded, plain = begun(made, "cuda"), begun(made, "cuda", record=False)
     assert recorded.record and not plain.record
+    limit = {"float32": 1e-2, "bfloat16": 5e-2}[precision]
     start = copy.deepcopy(plain.model.state_dict())
     for i, batch in enumerate(lessons(made, 12)):
         found, wanted = (step(batch, 1 + i % 3, 1 / (1 + i)) for step in (recorded, plain))
-        assert found.loss == pytest.approx(wanted.loss, rel=5e-2) and found.asked == wanted.asked
+        assert found.loss == pytest.approx(wanted.loss, rel=limit) and found.asked == wanted.asked
     assert len(recorded.recorded) == 3 and all(recorded.recorded.values())
     moved = plain.model.state_dict()
     for name, value in recorded.model.state_dict().items():

@@ -253,7 +253,9 @@ def contrast(
 def curves(
     checkpoints: Annotated[list[str], typer.Argument(help="Names of checkpoints.")],
     folder: Folder = None,
-    out: Annotated[Path, typer.Option(help="Table to write, ending in .csv.")] = Path("curves.csv"),
+    out: Annotated[
+        Path | None, typer.Option(help="Table to write, ending in .csv.", show_default="data/results/curves.csv")
+    ] = None,
 ) -> None:
     """How trainings went: accuracy by depth against tokens, read off the cards of checkpoints; stored as a table."""
     import pandas as pd
@@ -261,7 +263,7 @@ def curves(
     from labkit import results
     from labkit.laws import teaching
 
-    path = table_path("", folder, out)
+    path = table_path("curves", folder, out)
     found = [teaching.curves(name, folder) for name in checkpoints]
     if missing := [name for name, table in zip(checkpoints, found, strict=True) if table.empty]:
         raise ValueError(f"There is no checkpoint {missing[0]!r}; labkit list tells which there are.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Instances = Annotated[int, typer.Option(min=1, help="Unseen instances for each seed.")]
+
+
+def _table(kind: str) -> Any:
+    """The option that names a table of one checkpoint."""
+    return typer.Option(help="Table to write or add to.", show_default=f"data/results/<name>-{kind}.csv")
 
 
 @app.command()
@@ -66,11 +71,13 @@ def verdict(
     from labkit.laws.telling import verdicts
 
     rows = sweeps.read(grid)
-    for name in filter(None, (corners, rivals)):
-        sweeps.read(name)  # what was asked for has to be there; what is taken unasked need not
-    if grid == "arms":
-        corners, rivals = corners or "corners", rivals or "long"
-    own, alone = (sweeps.read(n) if n and sweeps.path_of(n).is_file() else None for n in (corners, rivals))
+
+    def stored(named: str, of_arms: str) -> pd.DataFrame | None:
+        if named:
+            return sweeps.read(named)
+        return sweeps.read(of_arms) if grid == "arms" and sweeps.path_of(of_arms).is_file() else None
+
+    own, alone = stored(corners, "corners"), stored(rivals, "long")
     table = verdicts(rows, own, alone)
     for row in table.to_dict("records"):
         typer.echo(f"{row['model']}: {row['sentence']}")
@@ -154,9 +161,7 @@ def search(
     n: Instances = 300,
     seed: Seeds = None,
     folder: Folder = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Table to write or add to.", show_default="data/results/<name>-search.csv")
-    ] = None,
+    out: Annotated[Path | None, _table("search")] = None,
 ) -> None:
     """Best of B chains against a tree at equal operations, with judges that err in no, 1 in 10 and 3 in 10 cases."""
     from labkit.search import CELL, search_rows
@@ -178,9 +183,7 @@ def lookups(
     n: Instances = 300,
     seed: Seeds = None,
     folder: Folder = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Table to write or add to.", show_default="data/results/<name>-lookups.csv")
-    ] = None,
+    out: Annotated[Path | None, _table("lookups")] = None,
 ) -> None:
     """Sleep against looking up: N passes, and B windows opened again by choosers that err never, 3 in 10, always."""
     from labkit.lookups import CELL, lookup_rows
@@ -200,9 +203,7 @@ def nights(
     n: Instances = 300,
     seed: Seeds = None,
     folder: Folder = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Table to write or add to.", show_default="data/results/<name>-by-night.csv")
-    ] = None,
+    out: Annotated[Path | None, _table("by-night")] = None,
 ) -> None:
     """Sleep night after night, on facts alone or also on thoughts: one's own, true ones, wrong ones, facts again."""
     from labkit.nights import CELL, night_rows
@@ -221,9 +222,7 @@ def fine(
     most: Annotated[int, typer.Option(min=25, help="Unseen rows drawn at most for a share.")] = 5000,
     seed: Seeds = None,
     folder: Folder = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Table to write or add to.", show_default="data/results/<name>-fine.csv")
-    ] = None,
+    out: Annotated[Path | None, _table("fine")] = None,
 ) -> None:
     """Whole rows of the automaton right, by passes and steps: rows are drawn until 25 came right."""
     from labkit.fine import CELL, fine_rows

@@ -41,10 +41,9 @@ def learning(rows: pd.DataFrame) -> Panel:
     deepest = int(rows["depth"].max()) if len(rows) else 1
     depth = slider("step t of the automaton", deepest - 1 or 1, 1, deepest)
     against = choice("against", [("tokens", "tokens"), ("operations", "flops")], "tokens")
-    most = max([rows[unit].max() / size for unit, (_, size) in UNITS.items()], default=1.0) if len(rows) else 1.0
     fig = style.figure(
         "learning", "The same lessons, read N times", x=UNITS["tokens"][0], y="cells right in lessons (share)",
-        x_range=(0, most), y_range=(0.45, 1.02), width=640,
+        x_range=(0, 1), y_range=(0.45, 1.02), width=640,
     )  # fmt: skip
     levels = sorted(int(n) for n in rows["passes"].unique())
     colours = dict(zip(levels, style.CYCLE, strict=False))

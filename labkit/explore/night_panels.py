@@ -9,7 +9,7 @@ from labkit.explore.axes import NOTHING
 from labkit.explore.panel import Panel, choice
 from labkit.files import data_dir
 from labkit.intervals import Interval, mean_of_seeds
-from labkit.laws.overnight import bills, contest
+from labkit.laws.overnight import bills, contest, wrong_at_first
 from labkit.nights import CELL, WAYS
 from labkit.results import read_rows
 
@@ -19,7 +19,7 @@ NIGHTS = "nights-32"
 LONG = "nights-long-32"
 """The rival that only thinks: one pass, and more thought."""
 
-KNOWN = 0.2
+ENOUGH = 0.2
 """Wrong about the first day in less than this share is what prices are told for."""
 
 
@@ -33,8 +33,7 @@ def nightly(checkpoint: str = NIGHTS) -> pd.DataFrame:
         print(NOTHING.format(f"`labkit nights {checkpoint}`"))
         return pd.DataFrame(columns=[*CELL, "wrong_at_first"])
     rows = read_rows(path, f"nights {checkpoint}", set(CELL))
-    right = [row[f"right_{row['night']}"] for row in rows.to_dict("records")]
-    return rows.assign(wrong_at_first=1 - pd.Series(right, index=rows.index) / rows["asked"])
+    return rows.assign(wrong_at_first=wrong_at_first(rows))
 
 
 def last_night(rows: pd.DataFrame, thought: int, column: str = "wrong_at_first") -> pd.DataFrame:
@@ -125,11 +124,11 @@ def bought(rows: pd.DataFrame, thinkers: pd.DataFrame) -> Panel:
                 means = parts[kind].groupby(["passes", "thought"])[["bill", "wrong_at_first"]].mean().reset_index()
                 trace.x, trace.y = style.column(means["bill"] / 1e6), style.column(means["wrong_at_first"])
                 trace.text = [f"N = {n}, R = {r}" for n, r in zip(means["passes"], means["thought"], strict=True)]
-                known = means[means["wrong_at_first"] < KNOWN]
+                known = means[means["wrong_at_first"] < ENOUGH]
                 cheap = known.sort_values("bill").iloc[0] if len(known) else None
                 told = "nowhere" if cheap is None else f"{cheap['bill'] / 1e6:.0f} (N = {cheap['passes']:.0f}, "
                 least.append(f"{names[kind]}: {told}" + ("" if cheap is None else f"R = {cheap['thought']:.0f})"))
-        return f"Cheapest to be wrong in less than {KNOWN:.0%}, in millions: {'; '.join(least)}."
+        return f"Cheapest to be wrong in less than {ENOUGH:.0%}, in millions: {'; '.join(least)}."
 
     source = f"Stored: data/results/{NIGHTS}-by-night.csv and {LONG}-by-night.csv; means of the seeds, N from 1 to 4."
     return Panel("compound-bills", show, controls=[questions], figures=[fig], source=source)

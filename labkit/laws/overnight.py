@@ -9,7 +9,7 @@ import pandas as pd
 
 from labkit.intervals import Interval, mean_of_seeds
 
-__all__ = ["TRAINED", "Contest", "bills", "contest"]
+__all__ = ["TRAINED", "Contest", "bills", "contest", "wrong_at_first"]
 
 TRAINED = (1, 4)
 """Passes that were taught: only these compete."""
@@ -34,17 +34,22 @@ class Contest(NamedTuple):
     verdict: str
 
 
+def wrong_at_first(rows: pd.DataFrame) -> pd.Series:
+    """Of rows of `labkit nights`, the share wrong about the first day: as many hops back as nights passed."""
+    right = [row[f"right_{row['night']}"] for row in rows.to_dict("records")]
+    return 1 - pd.Series(right, index=rows.index, dtype=float) / rows["asked"]
+
+
 def bills(rows: pd.DataFrame, questions: int) -> pd.DataFrame:
     """Rows of the last night, facts alone and own thoughts, with ``bill``: operations of one text, all included.
 
-    All nights' sleep and thinking, and so many questions afterwards. Also ``wrong_at_first``, the share wrong about the
-    first day. Only passes that were taught stay.
+    All nights' sleep and thinking, and so many questions afterwards. Also ``wrong_at_first``. Only passes that were
+    taught stay.
     """
-    last = rows["night"].max()
-    part = rows[(rows["night"] == last) & rows["notes"].isin(["none", "own"]) & (rows["wrong"] == 0)]
+    part = rows[(rows["night"] == rows["night"].max()) & rows["notes"].isin(["none", "own"]) & (rows["wrong"] == 0)]
     part = part[part["passes"].between(*TRAINED)]
     bill = part["flops_sleep"] + part["flops_think"] + questions * part["flops_wake"]
-    return part.assign(bill=bill, wrong_at_first=1 - part[f"right_{last}"] / part["asked"])
+    return part.assign(bill=bill, wrong_at_first=wrong_at_first(part))
 
 
 def contest(rows: pd.DataFrame, questions: int, thinkers: pd.DataFrame | None = None) -> Contest:

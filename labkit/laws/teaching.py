@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,24 +17,28 @@ KNOWN = 0.9
 """The running share right in lessons from which a hop counts as known, with all shallower ones."""
 
 
+def _cards(checkpoint: str, folder: str | Path | None) -> dict[int, dict[str, Any]]:
+    """The cards of a checkpoint, by training seed."""
+    return {s: read_card(name, s, folder) for name, s in list_checkpoints(folder) if name == checkpoint}
+
+
 def curves(checkpoint: str, folder: str | Path | None = None) -> pd.DataFrame:
     """What a training left in its cards, as a table: the running share right in lessons, by depth, against tokens.
 
     Columns ``checkpoint, seed, passes, step, tokens, flops, depth, accuracy``; some hundred rows for each seed and
-    depth, from when it was first asked. ``flops`` are those of training up to then. Empty without such a checkpoint.
+    depth, from when it was first asked. ``tokens`` and ``flops`` of training up to then are taken to be equal in all
+    steps, which they are for one N and no thought; ``passes`` is "1-4" where N was drawn. Empty without a checkpoint.
     Raises ValueError for a card from before curves were kept.
     """
     found = []
-    for name, seed in list_checkpoints(folder):
-        if name != checkpoint:
-            continue
-        card = read_card(name, seed, folder)
+    for seed, card in _cards(checkpoint, folder).items():
         if "curve" not in card.get("metrics", {}) or "train_tokens" not in card:
-            raise ValueError(f"The card of {name}, seed {seed}, holds no curve; trainings of today leave one.")
+            raise ValueError(f"The card of {checkpoint}, seed {seed}, holds no curve; trainings of today leave one.")
         passes = card["recipe"]["training"]["passes"]
+        passes = "-".join(map(str, passes)) if isinstance(passes, list) else passes
         for step, *shares in card["metrics"]["curve"]:
             gone = step / card["steps"]
-            row = {"checkpoint": name, "seed": seed, "passes": passes, "step": step}
+            row = {"checkpoint": checkpoint, "seed": seed, "passes": passes, "step": step}
             row |= {"tokens": round(gone * card["train_tokens"]), "flops": round(gone * card["train_flops"])}
             found += [{**row, "depth": d, "accuracy": share} for d, share in enumerate(shares, start=1)]
     return pd.DataFrame(found)
@@ -45,12 +50,9 @@ def opened(checkpoint: str, folder: str | Path | None = None) -> pd.DataFrame:
     The last row of a seed repeats its deepest depth at the end of training, so that the last plateau has a length.
     """
     found = []
-    for name, seed in list_checkpoints(folder):
-        if name != checkpoint:
-            continue
-        card = read_card(name, seed, folder)
-        each = card["train_tokens"] / card["steps"]
-        first = card["recipe"]["curriculum"]["start"]
+    for seed, card in _cards(checkpoint, folder).items():
+        each, curriculum = card["train_tokens"] / card["steps"], card["recipe"]["curriculum"]
+        first = len(card["metrics"]["lesson_accuracy"]) if curriculum["fixed"] else curriculum["start"]
         steps = [*card["metrics"]["opened"], card["steps"]]
         depths = [*range(first, first + len(steps) - 1), first + len(steps) - 2]
         found += [{"seed": seed, "depth": d, "tokens": s * each} for s, d in zip(steps, depths, strict=True)]
@@ -67,10 +69,7 @@ def tokens_until(checkpoint: str, folder: str | Path | None = None) -> pd.DataFr
     without such a checkpoint.
     """
     found = {}
-    for name, seed in list_checkpoints(folder):
-        if name != checkpoint:
-            continue
-        card = read_card(name, seed, folder)
+    for seed, card in _cards(checkpoint, folder).items():
         each = card["train_tokens"] / card["steps"]
         first = pd.Series(np.nan, index=range(1, len(card["metrics"]["lesson_accuracy"]) + 1))
         for step, *shares in reversed(card["metrics"]["curve"]):  # so that the earliest is written last
