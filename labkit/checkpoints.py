@@ -229,7 +229,8 @@ def _find(name: str, seed: int, folder: str | Path | None) -> Path:
     seeds = [s for n, s in known if n == name]
     if not seeds:
         raise FileNotFoundError(
-            f"There is no checkpoint {name!r} in {place}.{nearest(str(name), {n for n, _ in known})}"
+            f"There is no checkpoint {name!r} in {place}.{nearest(str(name), {n for n, _ in known})} "
+            "`labkit list` names all."
         )
     if seed not in seeds:
         raise FileNotFoundError(

@@ -70,6 +70,6 @@ def write_text(path: Path, text: str) -> Path:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The one of `known` most like `word`, as an ending for a sentence ("" when nothing is known)."""
-    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.0)
+    """The one of `known` most like `word`, as an ending for a sentence; "" where none is like it."""
+    found = difflib.get_close_matches(word, list(known), n=1)
     return f" The nearest known one is {found[0]!r}." if found else ""

@@ -226,7 +226,7 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
         path = data_dir() / "recipes" / f"{text}.toml"
         if text not in list_recipes():
             raise FileNotFoundError(
-                f"There is no recipe {text!r} in {path.parent}.{nearest(text, list_recipes())}"
+                f"There is no recipe {text!r} in {path.parent}.{nearest(text, list_recipes())} `labkit list` names all."
             )
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))

@@ -154,5 +154,8 @@ def test_learning_is_drawn_from_when_all_seeds_are_asked(data: Path) -> None:
     assert list(lines["N = 4, seed 0"].x) == [20, 30] and list(lines["N = 4, seed 1"].x) == [30]
     assert list(lines["N = 4"].x) == [30] and lines["N = 4"].y[0] == pytest.approx(0.81)
     panel.controls["against"].value = "flops"
-    assert list(lines["N = 4"].x) == [12] and list(lines["N = 1"].x) == [3] and "N = 4: 0.81 [" in panel.sentence
+    assert list(lines["N = 4"].x) == [12] and list(lines["N = 1"].x) == [3]
+    # told is what all had spent: three trillion, at which four passes had not come to step 2
+    assert "after 3 trillion operations" in panel.sentence and "N = 1: 0.81 [" in panel.sentence
+    assert "N = 4: not asked in all seeds" in panel.sentence
     assert "`labkit train rule110-paper-n1" in learning.learning(learning.learned()).sentence  # nothing is stored

@@ -36,9 +36,10 @@ def test_who_wins_is_told_and_who_met_whom() -> None:
     facts = {("none", 1, 1): 0.8, ("none", 2, 1): 0.4, ("none", 4, 1): 0.05}
     lost = contest(table(facts | {("own", 2, 1): 0.1, ("own", 1, 1): 0.3}), 1)
     # 41 + 2 operations: four passes would cost 42 with one question, and less than four are too wrong
-    assert lost.loop == "m, N = 2, R = 1" and lost.rival == "m, N = 4, R = 1" and lost.verdict == "beaten"
+    assert lost.loop == "m, own thoughts, N = 2, R = 1" and lost.rival == "m, facts alone, N = 4, R = 1"
+    assert lost.verdict == "beaten"
     won = contest(table(facts | {("own", 1, 1): 0.1}), 1)
-    assert won.rival == "m, N = 2, R = 1" and won.verdict == "compounds"  # four passes are too dear
+    assert won.rival == "m, facts alone, N = 2, R = 1" and won.verdict == "compounds"  # four passes are too dear
     assert won.lead is not None and won.lead.value == pytest.approx(0.3) and won.lead.low > 0.2
     level = contest(table(facts | {("own", 2, 1): 0.05}), 1)
     assert level.verdict == "undecided"
@@ -73,6 +74,6 @@ def test_bills_are_drawn_and_the_cheapest_told() -> None:
     assert list(drawn["one pass, R to 5"].x) == pytest.approx([(10 + 64 * (1 + r)) / 1e6 for r in range(6)])
     assert panel.sentence.count("N = 1") == 2 and "R = 5" in panel.sentence and "N = 2, R = 1" in panel.sentence
     words = night_panels.contests(rows, only)
-    assert list(words.index) == [1, 8, 64, 512] and "long, N = 1, R = 5" in words["rival"].tolist()
+    assert list(words.index) == [1, 8, 64, 512] and "long, facts alone, N = 1, R = 5" in words["rival"].tolist()
     assert night_panels.contests(rows, only.iloc[:0]).empty
     assert "`labkit nights nights-long-32 --passes 1`" in night_panels.bought(rows, only.iloc[:0]).sentence

@@ -261,12 +261,13 @@ def curves(
     import pandas as pd
 
     from labkit import results
+    from labkit.checkpoints import read_card
     from labkit.laws import teaching
 
     path = table_path("curves", folder, out)
     found = [teaching.curves(name, folder) for name in checkpoints]
     if missing := [name for name, table in zip(checkpoints, found, strict=True) if table.empty]:
-        raise ValueError(f"There is no checkpoint {missing[0]!r}; labkit list tells which there are.")
+        read_card(missing[0], 0, folder)  # says in a sentence that there is none
     table = pd.concat(found, ignore_index=True)
     results.write_table(path, table)
     last = table[table["step"] == table.groupby(["checkpoint", "seed"])["step"].transform("max")]

@@ -60,4 +60,5 @@ def growth(rows: pd.DataFrame) -> Panel:
         return float(rows.loc[rows["depth"] == step, "guess"].iloc[0])
 
     source = f"Stored: data/results/{AUTOMATON}-fine.csv, from `labkit fine {AUTOMATON}`; means of the seeds, R = 0."
+    source += " On the logarithmic axis a share of 0 stands at 0.0003."
     return Panel("axes-growth", show, controls=[scale], figures=[fig], source=source)

@@ -20,7 +20,10 @@ __all__ = ["COMMAND", "learned", "learning", "plateaus", "unseen"]
 TABLE = "rule110-paper-curves.csv"
 COMMAND = "`labkit train rule110-paper-n1 --device cuda`, and so on to n4, then `labkit curves`"
 COLUMNS = {"checkpoint", "seed", "passes", "step", "tokens", "flops", "depth", "accuracy"}
-UNITS = {"tokens": ("tokens of lessons (millions)", 1e6), "flops": ("operations of training (10^12)", 1e12)}
+UNITS = {
+    "tokens": ("tokens of lessons (millions)", 1e6, "million tokens of lessons"),
+    "flops": ("operations of training (10^12)", 1e12, "trillion operations of training"),
+}
 
 
 def learned() -> pd.DataFrame:
@@ -58,8 +61,10 @@ def learning(rows: pd.DataFrame) -> Panel:
     def show() -> str:
         if not len(rows):
             return f"Nothing is stored; {COMMAND} writes it, on a GPU."
-        title, size = UNITS[against.value]
+        title, size, words = UNITS[against.value]
         part = rows[rows["depth"] == depth.value]
+        # what even the cheapest trainings spent: up to there all can be compared
+        shared = float(rows.groupby("passes")[against.value].max().min())
         told = []
         with fig.batch_update():
             fig.layout.xaxis.title.text = title
@@ -73,12 +78,13 @@ def learning(rows: pd.DataFrame) -> Panel:
                 cost = rows[rows["passes"] == n].drop_duplicates("step").set_index("step")[against.value]
                 line.x = style.column(cost.loc[own.index].to_numpy() / size)
                 line.y = style.column(own.mean(axis=1).to_numpy())
+                own = own[cost.loc[own.index] <= shared]
                 if len(own):
                     last = mean_of_seeds(own.iloc[-1].tolist())
                     told.append(f"N = {n}: {last.value:.2f} [{last.low:.2f}, {last.high:.2f}]")
                 else:
                     told.append(f"N = {n}: not asked in all seeds")
-        return f"Right at step {depth.value} when lessons ended, mean of the seeds: {', '.join(told)}."
+        return f"Right at step {depth.value} after {shared / size:.0f} {words}, mean of the seeds: {', '.join(told)}."
 
     source = f"Stored: data/results/{TABLE}, from {COMMAND}. Thin: each seed; thick: their mean, where all are asked."
     return Panel("learning", show, controls=[depth, against], figures=[fig], source=source)
@@ -92,7 +98,7 @@ def plateaus() -> Panel:
     most = max([table["tokens"].max() / 1e6 for table in found.values() if len(table)], default=1.0)
     fig = style.figure(
         "compound-plateaus", "One curriculum, four kinds of thought", x="tokens of lessons (millions)",
-        y="deepest hop asked in lessons", x_range=(0, 1.02 * most), y_range=(0.5, 10.5), width=640,
+        y="deepest hop asked in lessons", x_range=(0, 1.02 * most), y_range=(0.5, 7.5), width=640,
     )  # fmt: skip
     stairs = {
         arm: style.line(fig, ARMS[arm], colour=c, markers=False, line={"color": c, "width": 3 - 0.6 * i, "shape": "hv"})
@@ -108,11 +114,16 @@ def plateaus() -> Panel:
                 own = found[arm][found[arm]["seed"] == seed.value]
                 line.x, line.y = style.column(own["tokens"] / 1e6), style.column(own["depth"])
                 if len(own):
-                    longest = own.iloc[own["tokens"].diff().argmax() - 1]
-                    lasted = own["tokens"].diff().max() / 1e6
-                    deepest = own["depth"].max()
-                    told.append(f"{ARMS[arm]} to hop {deepest}, longest at {longest['depth']:.0f} ({lasted:.1f})")
-        return f"Seed {seed.value}, with the longest plateau in millions of tokens: {'; '.join(told)}."
+                    lasted = own["tokens"].diff().to_numpy()[1:] / 1e6
+                    longest = int(lasted.argmax())
+                    until = ", where training ended" if longest == len(lasted) - 1 else ""
+                    told.append(
+                        f"{ARMS[arm]} came to hop {own['depth'].max()} and stood longest at hop "
+                        f"{own['depth'].iloc[longest]}{until} ({lasted[longest]:.1f} million)"
+                    )
+                else:
+                    told.append(f"{ARMS[arm]}: no such seed")
+        return f"Seed {seed.value}: {'; '.join(told)}."
 
     source = "Stored: the cards of data/checkpoints/think-*-32, from `labkit sweep arms`."
     return Panel("compound-plateaus", show, controls=[seed], figures=[fig], source=source)

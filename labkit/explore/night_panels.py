@@ -140,4 +140,5 @@ def contests(rows: pd.DataFrame, thinkers: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame()
     found = [contest(rows, questions, thinkers)._asdict() for questions in (1, 8, 64, 512)]
     table = pd.DataFrame(found).set_index("questions")
-    return table.assign(lead=[lead.told("+") if lead else "" for lead in table["lead"]])
+    table = table.assign(lead=[lead.told("+") if lead else "" for lead in table["lead"]])
+    return table.rename(columns={"lead": "less wrong"})

@@ -73,11 +73,11 @@ def contest(rows: pd.DataFrame, questions: int, thinkers: pd.DataFrame | None = 
         others, own = table[table["seed"] != left_out], table[table["seed"] == left_out]
         loop = _best(others[others["notes"] == "own"])
         cheaper = others[(others["notes"] == "none") & (others["bill"] <= loop["bill"])]
-        loops.append(_words(loop))
+        loops.append(_words(loop, "own"))
         if cheaper.empty:
             return Contest(questions, loops[0], "", None, "without a rival")
         rival = _best(cheaper)
-        rivals.append(_words(rival))
+        rivals.append(_words(rival, "none"))
         leads.append(_wrong(own, rival, "none") - _wrong(own, loop, "own"))
     lead = mean_of_seeds(leads)
     verdict = "compounds" if lead.low > 0 else "beaten" if lead.high < 0 else "undecided"
@@ -95,8 +95,9 @@ def _wrong(own: pd.DataFrame, cell: pd.Series, notes: str) -> float:
     return float(own.loc[same, "wrong_at_first"].mean())
 
 
-def _words(cell: pd.Series) -> str:
-    return f"{cell['checkpoint']}, N = {cell['passes']}, R = {cell['thought']}"
+def _words(cell: pd.Series, notes: str) -> str:
+    what = "own thoughts" if notes == "own" else "facts alone"
+    return f"{cell['checkpoint']}, {what}, N = {cell['passes']}, R = {cell['thought']}"
 
 
 def _usual(words: Sequence[str]) -> str:
