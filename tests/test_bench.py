@@ -132,7 +132,7 @@ def test_the_slower_of_two_is_told_to_be_slower() -> None:
         race([work(1)], [torch.ones(3)], limit=0, repeats=1, threads=1)
 
 
-def test_peak_memory_is_what_tensors_take_at_once() -> None:
+def test_peak_memory_is_what_tensors_take_at_once(capfd: pytest.CaptureFixture[str]) -> None:
     def run() -> Tensor:
         a = torch.zeros(1000, 1000)  # 4 MB
         b = a + 1  # 8 MB
@@ -140,6 +140,7 @@ def test_peak_memory_is_what_tensors_take_at_once() -> None:
         return b + 1  # 8 MB again
 
     assert peak_bytes(run) == pytest.approx(8e6, rel=0.01)
+    assert capfd.readouterr().err == ""  # the profiler tells nothing by itself
 
 
 def test_the_roof_of_this_machine() -> None:

@@ -3,6 +3,6 @@
 Nothing wrong is timed: every candidate is first held to a float64 reference, values and gradients.
 """
 
-from labkit.bench.racing import Candidate, Roof, measure_roof, peak_bytes, race
+from labkit.bench.racing import Candidate, Roof, measure_roof, peak_bytes, profiler, race
 
-__all__ = ["Candidate", "Roof", "measure_roof", "peak_bytes", "race"]
+__all__ = ["Candidate", "Roof", "measure_roof", "peak_bytes", "profiler", "race"]

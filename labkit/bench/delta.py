@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
+from tqdm import tqdm
 
 from labkit import checks
 from labkit.bench.racing import Candidate, Roof, race
@@ -42,16 +43,21 @@ def typical(batch: int, length: int, heads: int, width: int, seed: int = 0) -> t
     return dict(zip(NAMES, drawn, strict=True)), weights
 
 
-def reference(inputs: dict[str, Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
-    """Output, state and the six gradients of the float64 recurrence, segment by segment to fit in memory."""
+def reference(inputs: dict[str, Tensor], weights: Sequence[Tensor], quiet: bool = True) -> list[Tensor]:
+    """Output, state and the six gradients of the float64 recurrence, segment by segment to fit in memory.
+
+    A bar tells how far it has come, unless `quiet`: a thousand tokens take seconds.
+    """
     *tokens, state = (t.double() for t in inputs.values())
     parts = list(zip(*(t.split(SEGMENT, dim=1) for t in tokens), strict=True))
     outer, grad_state = weights[0].double().split(SEGMENT, dim=1), weights[1].double()
     outputs, states = [], [state]
+    bar = tqdm(total=2 * len(parts), desc="float64 reference", unit="segment", leave=False, disable=quiet or None)
     for part in parts:
         o, state = _called(gated_delta_rule, (*part, states[-1]), backend="recurrent")
         outputs.append(o)
         states.append(state)
+        bar.update()
     slopes = []
     for part, start, grad_o in zip(parts[::-1], states[-2::-1], outer[::-1], strict=True):
         leaves = [t.detach().requires_grad_() for t in (*part, start)]
@@ -59,6 +65,8 @@ def reference(inputs: dict[str, Tensor], weights: Sequence[Tensor]) -> list[Tens
             found = _called(gated_delta_rule, leaves, backend="recurrent")
             *own, grad_state = torch.autograd.grad(found, leaves, (grad_o, grad_state))
         slopes.append(own)
+        bar.update()
+    bar.close()
     gradients = [torch.cat(each, dim=1) for each in zip(*slopes[::-1], strict=True)]
     return [torch.cat(outputs, dim=1), states[-1], *gradients, grad_state]
 
@@ -149,7 +157,7 @@ def measure(
     # rounding the inputs is no error of a form: the reference is given what the forms are given
     inputs = {name: t.to(device, torch.float32 if name == "initial_state" else dtype) for name, t in inputs.items()}
     weights = [t.to(device) for t in weights]
-    wanted = reference(inputs, weights)[: None if gradients else 2]
+    wanted = reference(inputs, weights, quiet)[: None if gradients else 2]
     racing, told = candidates(inputs, weights, gradients=gradients, chunks=chunks, only=only)
     taken = choose_backend(inputs["q"], inputs["v"])
     told.append(f"labkit takes its {taken.backend} form. {taken.why}")

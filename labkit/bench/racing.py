@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import random
 import statistics
 from collections.abc import Callable, Sequence
@@ -166,6 +167,12 @@ def _in_turn(
     return seconds
 
 
+def profiler(**options: Any) -> profile:
+    """PyTorch's profiler of the CPU, which does not write to the terminal when it starts and stops."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # above its highest level
+    return profile(activities=[ProfilerActivity.CPU], **options)
+
+
 def peak_bytes(run: Callable[[], Any], on_gpu: bool = False) -> int:
     """The most memory that tensors take at once while `run` runs, and what it returns, as PyTorch's allocator tells."""
     run()
@@ -175,7 +182,7 @@ def peak_bytes(run: Callable[[], Any], on_gpu: bool = False) -> int:
         torch.cuda.reset_peak_memory_stats()
         run()
         return torch.cuda.max_memory_allocated() - before
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as told:
+    with profiler(profile_memory=True) as told:
         kept = run()
     events = sorted(
         (e for e in told.profiler.kineto_results.events() if e.name() == "[memory]"), key=lambda e: e.start_ns()

@@ -9,9 +9,8 @@ import numpy as np
 import plotly.graph_objects as go
 import torch
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
 
-from labkit.bench import Roof, delta
+from labkit.bench import Roof, delta, profiler
 from labkit.explore import style
 from labkit.explore.kernel_speed import LOOKS
 from labkit.explore.panel import Panel, choice, slider
@@ -123,7 +122,7 @@ def where_time_goes(length: int = 256) -> Panel:
 def _by_kind(run: Callable[[], object]) -> dict[str, float]:
     """Milliseconds of one call of `run` by kind; what is left of the whole, and in no named operation, is `REST`."""
     run()
-    with profile(activities=[ProfilerActivity.CPU]) as told:
+    with profiler() as told:
         began = time.perf_counter()
         run()
         whole = 1000 * (time.perf_counter() - began)
