@@ -153,3 +153,9 @@ def _student(means: Floats, variances: Floats, instances: int) -> tuple[Floats, 
         half = np.maximum(half, t * means.std(axis=0, ddof=1) / np.sqrt(seeds))
     mean = means.mean(axis=0)
     return mean, mean - half, mean + half
+
+
+def share_of_seeds(values: Sequence[float]) -> Interval:
+    """`mean_of_seeds` of shares: its interval ends at 0 and 1."""
+    mean = mean_of_seeds(values)
+    return Interval(mean.value, max(0.0, mean.low), min(1.0, mean.high))

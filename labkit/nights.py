@@ -28,7 +28,7 @@ from labkit.tasks import Exam, NightsThinking
 
 __all__ = ["CELL", "NOTES", "WAYS", "Told", "night_rows", "through"]
 
-CELL = ("checkpoint", "seed", "weights", "passes", "thought", "notes", "wrong", "night")
+CELL = ("checkpoint", "seed", "weights", "passes", "written", "thought", "notes", "wrong", "night")
 """The columns that make a row the row of one way through the nights, after one of them."""
 
 NOTES = ("none", "again", "own", "true")
@@ -55,6 +55,7 @@ class Told:
         state: what is known.
         sleep, think: operations so far, for one text: those of sleeping, and those of answering one's own questions.
         notes_right: share of the notes so far that were true; 1 before the first.
+        notes: ``[n, width]`` to which nodes the latest notes said those of the night before lead; None without notes.
     """
 
     night: int
@@ -62,6 +63,7 @@ class Told:
     sleep: int
     think: int
     notes_right: float
+    notes: Tensor | None
 
 
 @torch.inference_mode()
@@ -95,9 +97,10 @@ def through(
     reading = sleep_cost(model.config, task.window, passes).flops
     asking = task.width * thought_cost(model.config, task.trace, exam.questions.shape[-1], thought).flops
     sleep = think = right = written = 0
+    said: Tensor | None = None
     for night, day in enumerate(exam.context.split(task.window, dim=1), 1):
         state, sleep = model.sleep(day, state, passes), sleep + reading
-        yield Told(night, state, sleep, think, right / written if written else 1.0)
+        yield Told(night, state, sleep, think, right / written if written else 1.0, said)
         if notes == "none":
             continue
         window = day
@@ -125,12 +128,15 @@ def night_rows(
 
     Args:
         checkpoint, seed, folder: a model trained on `NightsThinking`.
-        passes: the N to try. Every R of the task is tried: own notes are thought out as questions are answered.
+        passes: the N to try. Every R of the task is tried, and own notes are thought out with every R as well.
         n: unseen texts, of as many nights as the task has.
 
-    Returns a row for each way, N, R and night: the columns of `CELL`; ``n``; ``asked``, questions of each depth (of
-    every new node); ``right_1`` ... by depth; ``old``, right answers to the first day's facts; ``notes_right``;
-    ``flops_sleep`` and ``flops_think`` up to that night for one text, ``flops_wake`` for one question; versions.
+    Returns a row for each way, N, R and night: the columns of `CELL`, where ``thought`` is the R of the answers and
+    ``written`` that of own notes, the same where no own notes are written; ``n``; ``asked``, questions of each depth
+    (of every new node); ``right_1`` ... by depth; ``old``, right answers to the first day's facts; ``notes_right``;
+    ``misnoted``, questions about the first day whose note is wrong, ``misled``, how many of them were answered as it
+    says, and ``unmoved``, how many are right all the same; ``flops_sleep`` and ``flops_think`` up to that night for
+    one text, ``flops_wake`` for one question; versions.
 
     Raises ValueError for a model of another task.
     """
@@ -139,26 +145,49 @@ def night_rows(
     if not isinstance(task, NightsThinking):
         raise ValueError(f"{checkpoint} was not trained on nights; take a model that was, such as nights-32.")
     context = task.exam(n, torch.Generator().manual_seed(EXAM_SEEDS + EXAM + seed)).context
-    exam, found = task.questions(context), []
-    for (notes, wrong), count, steps in itertools.product(WAYS, passes, range(task.thoughts + 1)):
+    exam, found, every = task.questions(context), [], range(task.thoughts + 1)
+    for (notes, wrong), count, writing in itertools.product(WAYS, passes, every):
+        if notes != "own" and writing:
+            continue  # nothing is thought out before the questions, so once is enough
         spoiling = torch.Generator().manual_seed(seed)
-        waking = thought_cost(model.config, task.trace, exam.questions.shape[-1], steps).flops
-        for told in through(model, task, exam, count, steps, notes, wrong, spoiling):
+        for told in through(model, task, exam, count, writing, notes, wrong, spoiling):
+            misnoted, noted, true = _misnoted(task, exam, told)
+            for steps in every:
 
-            def right(night: int, hops: int, told: Told = told, steps: int = steps) -> int:
-                asked = task.asked(exam, night, hops)
-                return int((_answers(model, task, asked, told.state, steps) == asked.answers).sum())
+                def answered(night: int, hops: int, told: Told = told, steps: int = steps) -> Tensor:
+                    return _answers(model, task, task.asked(exam, night, hops), told.state, steps)
 
-            row: dict[str, Any] = {
-                "checkpoint": checkpoint, "seed": seed, "weights": card["sha256"][:12], "passes": count,
-                "thought": steps, "notes": notes, "wrong": wrong, "night": told.night, "n": n,
-                "asked": n * task.width, "old": right(1, 1),
-                **{f"right_{hops}": right(told.night, hops) for hops in range(1, told.night + 1)},
-                "notes_right": told.notes_right, "flops_sleep": told.sleep, "flops_think": told.think,
-                "flops_wake": waking,
-            }  # fmt: skip
-            found.append({**row, **versions()})
+                said = {hops: answered(told.night, hops) for hops in range(1, told.night + 1)}
+                last = said[told.night]
+                row: dict[str, Any] = {
+                    "checkpoint": checkpoint, "seed": seed, "weights": card["sha256"][:12], "passes": count,
+                    "written": writing if notes == "own" else steps, "thought": steps, "notes": notes, "wrong": wrong,
+                    "night": told.night, "n": n, "asked": n * task.width,
+                    "old": _right(task, exam, 1, 1, answered(1, 1)),
+                    **{f"right_{hops}": _right(task, exam, told.night, hops, own) for hops, own in said.items()},
+                    "notes_right": told.notes_right, "misnoted": int(misnoted.sum()),
+                    "misled": int((misnoted & (last == noted)).sum()),
+                    "unmoved": int((misnoted & (last == true)).sum()),
+                    "flops_sleep": told.sleep, "flops_think": told.think,
+                    "flops_wake": thought_cost(model.config, task.trace, exam.questions.shape[-1], steps).flops,
+                }  # fmt: skip
+                found.append({**row, **versions()})
     return pd.DataFrame(found)
+
+
+def _right(task: NightsThinking, exam: Exam, night: int, hops: int, said: Tensor) -> int:
+    return int((said == task.asked(exam, night, hops).answers).sum())
+
+
+def _misnoted(task: NightsThinking, exam: Exam, told: Told) -> tuple[Tensor, Tensor, Tensor]:
+    """Of a night's nodes ``[n, width]``: whether the note that leads to the first day is wrong, its word, the truth."""
+    true = task.asked(exam, told.night, told.night).answers
+    if told.notes is None or told.night == 1:
+        return torch.zeros_like(true, dtype=torch.bool), true, true
+    parents = task.asked(exam, told.night, 1).answers
+    before = task.facts(exam.context)[:, told.night - 2, :, 0]  # in the order of their notes
+    noted = told.notes.gather(1, (parents[..., None] == before[:, None]).int().argmax(-1))
+    return noted != true, noted, true
 
 
 @torch.inference_mode()

@@ -129,11 +129,13 @@ def told_by_night(data: Path) -> pd.DataFrame:
         for seed in range(3):
             for night in (1, 2, 3):
                 right = 100 - 20 * night * (notes == "none") - seed
-                found.append({"checkpoint": "nights-32", "seed": seed, "weights": "w", "passes": 1, "thought": 1,
-                              "notes": notes, "wrong": wrong, "night": night, "n": 20, "asked": 100,
+                found.append({"checkpoint": "nights-32", "seed": seed, "weights": "w", "passes": 1, "written": 1,
+                              "thought": 1, "misnoted": 50 * (wrong > 0), "misled": 10 + seed,
+                              "unmoved": 5, "notes": notes, "wrong": wrong, "night": night, "n": 20, "asked": 100,
                               **{f"right_{hops}": right for hops in range(1, night + 1)}})  # fmt: skip
     rows = pd.DataFrame(found)
-    rows.to_csv(data / "results" / "nights-32-by-night.csv", index=False)
+    answered = rows[(rows["notes"] == "own")].assign(thought=0, right_3=40)  # with no step, after notes with one
+    pd.concat([rows, answered]).to_csv(data / "results" / "nights-32-by-night.csv", index=False)
     return rows
 
 
@@ -146,6 +148,11 @@ def test_nights_are_drawn_way_by_way(data: Path) -> None:
     np.testing.assert_allclose(drawn["own thoughts"].y, [0.01] * 3, atol=1e-6)
     assert panel.sentence.startswith("Wrong after the last night: facts alone 0.61 [0.59, 0.63], facts twice 0.01")
     assert night_panels.last_night(rows, 1).loc["facts alone", "N = 1"].startswith("0.61 [")
+    apart = night_panels.thinking_and_answering(night_panels.nightly(apart=True))
+    assert list(apart.columns) == ["answers, R = 0", "answers, R = 1"] and list(apart.index) == ["notes, R = 1"]
+    assert apart.iloc[0, 0] == "0.60 [0.60, 0.60]" and apart.iloc[0, 1].startswith("0.01 [")
+    followed = night_panels.misled(rows, thought=1).loc[:, "N = 1"]
+    assert followed["answered as the wrong note says"].startswith("0.22 [") and followed.iloc[1] == "0.10 [0.10, 0.10]"
     panel.controls["passes a night N"].value = 8
     assert "`labkit nights nights-32` makes them" in panel.sentence
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from labkit import checkpoints
+from labkit import checkpoints, nights
 from labkit.budget import flops_of
 from labkit.cli import app
 from labkit.evaluate import fall_asleep
@@ -81,6 +81,29 @@ def test_wrong_notes_are_wrong_as_often_as_they_shall() -> None:
             list(through(model, NIGHTS, exam, 1, 0, **mistake))  # type: ignore[arg-type]
 
 
+def test_which_questions_have_a_wrong_note_and_what_it_says() -> None:
+    model = model_for(NIGHTS)
+    exam = NIGHTS.questions(NIGHTS.exam(40, seeded()).context)
+    facts = NIGHTS.facts(exam.context)
+    for wrong in (0.0, 0.5, 1.0):
+        for told in through(model, NIGHTS, exam, 0, 0, "true", wrong, seeded(1)):
+            misnoted, noted, true = nights._misnoted(NIGHTS, exam, told)
+            if told.night == 1:
+                assert not misnoted.any()  # its facts lead to the first day by themselves
+                continue
+            assert told.notes is not None
+            assert misnoted.float().mean() == pytest.approx(wrong, abs=0.15)
+            for text in range(40):
+                leads = dict(facts[text].flatten(0, 1).tolist())
+                said = dict(zip(facts[text, told.night - 2, :, 0].tolist(), told.notes[text].tolist(), strict=True))
+                for at, (_, parent) in enumerate(facts[text, told.night - 1].tolist()):
+                    origin = parent
+                    while origin in leads:
+                        origin = leads[origin]
+                    assert int(noted[text, at]) == said[parent] and int(true[text, at]) == origin
+                    assert bool(misnoted[text, at]) == (said[parent] != origin)
+
+
 def test_a_chooser_that_knows_the_way_opens_the_windows_on_it_first() -> None:
     exam = ARCHIVE.exam(50, seeded())
     which = ways(ARCHIVE, exam, 3, 0.0, seeded(1))
@@ -133,7 +156,11 @@ def run(line: str) -> tuple[int, str]:
 def test_nights_and_look_ups_are_measured_from_the_command_line(data: Path) -> None:
     assert run("nights nights-thinking --passes 0 --n 5")[0] == run("nights nights-thinking --passes 0 2 --n 5")[0] == 0
     rows = pd.read_csv(data / "results" / "nights-thinking-by-night.csv")
-    assert len(rows) == 2 * 2 * 3 * 6 and set(rows["notes"]) == set(NOTES)
+    assert len(rows) == 2 * 3 * (5 * 2 + 2 * 2) and set(rows["notes"]) == set(NOTES)  # own notes: every R with every R
+    assert (rows.loc[rows["notes"] != "own", "written"] == rows.loc[rows["notes"] != "own", "thought"]).all()
+    spoilt = rows[(rows["wrong"] == 1) & (rows["night"] > 1)]
+    assert (spoilt["misnoted"] == spoilt["asked"]).all() and (rows.loc[rows["night"] == 1, "misnoted"] == 0).all()
+    assert (rows["misled"] + rows["unmoved"] <= rows["misnoted"]).all()
     assert rows.loc[rows["night"] == 1, "right_2"].isna().all()
     assert rows.loc[rows["night"] == 3, "right_3"].notna().all()
     assert run("lookups depo-archive --passes 1 --n 5") [0] == 0

@@ -252,7 +252,7 @@ def _seed_by_seed(
     from labkit import results
 
     seeds, path = seeds_and_path(checkpoint, seed, folder, out, table or command)
-    for one in tqdm(seeds, unit="seed"):
+    for one in tqdm(seeds, unit="seed", delay=2.0):
         new = rows(checkpoint, one)
 
         def still_there(table: Path, one: int = one, new: pd.DataFrame = new) -> pd.DataFrame:

@@ -53,8 +53,9 @@ AXES: dict[str, tuple[Callable[[], Panel], str]] = {
     ),
     "axes-growth": (
         lambda: fine_panel.growth(fine_panel.finely()),
-        "Share of whole rows right against sleep passes on a linear axis, a line for each step of the automaton: steps "
-        "2 and 3 rise steeply from one pass to two and are flat from there, deeper steps lie near zero.",
+        "Share of whole rows right against sleep passes on a linear axis, a line for each step of the automaton and a "
+        "dot for each seed: steps 2 and 3 rise steeply from one pass to two and are flat from there, deeper steps lie "
+        "near zero.",
     ),
     "axes-lookups": (
         lambda: lookup_panels.lookups(lookup_panels.looked_up()),

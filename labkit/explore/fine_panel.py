@@ -35,7 +35,12 @@ def growth(rows: pd.DataFrame) -> Panel:
     )  # fmt: skip
     fig.update_xaxes(dtick=1)
     steps = sorted(int(d) for d in rows["depth"].unique() if d > 1)
+    style.band(fig, "one row for all", colour=style.ROLES["floor"], **_guesses(rows))
     lines = {d: style.line(fig, f"step {d}", colour=c) for d, c in zip(steps, style.CYCLE, strict=False)}
+    dots = {
+        d: style.line(fig, "a seed", colour=c, mode="markers", opacity=0.5, showlegend=False)
+        for d, c in zip(steps, style.CYCLE, strict=False)
+    }
     table = rows.groupby(["depth", "passes"])["share"].mean().unstack("depth") if len(rows) else pd.DataFrame()
 
     def show() -> str:
@@ -47,9 +52,11 @@ def growth(rows: pd.DataFrame) -> Panel:
                 fig.update_yaxes(range=(-3.6, 0.1), tickmode="array")
             else:
                 fig.update_yaxes(type="linear", range=(-0.03, 1.05), tickmode="auto")
+            least = LEAST if scale.value == "log" else 0.0
             for step, line in lines.items():
-                line.x = style.column(table.index.to_numpy())
-                line.y = style.column(table[step].clip(lower=LEAST if scale.value == "log" else 0).to_numpy())
+                seeds = rows[rows["depth"] == step]
+                line.x, line.y = style.column(table.index), style.column(table[step].clip(lower=least))
+                dots[step].update(x=style.column(seeds["passes"]), y=style.column(seeds["share"].clip(lower=least)))
         above = [step for step in lines if table[step].max() > 2 * guess(step)]
         shares = {step: ", ".join(f"{x:.2g}" for x in table[step]) for step in above}
         told = [f"step {step}: {shares[step]} (always the same row: {guess(step):.1g})" for step in above]
@@ -59,6 +66,15 @@ def growth(rows: pd.DataFrame) -> Panel:
     def guess(step: int) -> float:
         return float(rows.loc[rows["depth"] == step, "guess"].iloc[0])
 
-    source = f"Stored: data/results/{AUTOMATON}-fine.csv, from `labkit fine {AUTOMATON}`; means of the seeds, R = 0."
-    source += " On the logarithmic axis a share of 0 stands at 0.0003."
+    source = f"Stored: data/results/{AUTOMATON}-fine.csv, from `labkit fine {AUTOMATON}`; R = 0. Lines are means "
+    source += "of the seeds, dots the seeds, the shade what always saying one row would get. On the logarithmic axis a "
+    source += "share of 0 stands at 0.0003."
     return Panel("axes-growth", show, controls=[scale], figures=[fig], source=source)
+
+
+def _guesses(rows: pd.DataFrame) -> dict[str, list[float]]:
+    """From the least to the largest share that one row said for all would get, as a band over all N."""
+    if not len(rows):
+        return {}
+    asked = rows.loc[rows["depth"] > 1, "guess"]
+    return {"x": [0.8, 4.2], "low": [asked.min()] * 2, "high": [asked.max()] * 2}

@@ -8,12 +8,15 @@ from labkit.explore import style
 from labkit.explore.axes import NOTHING
 from labkit.explore.panel import Panel, choice
 from labkit.files import data_dir
-from labkit.intervals import Interval, mean_of_seeds
+from labkit.intervals import Interval, mean_of_seeds, share_of_seeds
 from labkit.laws.overnight import bills, contest, wrong_at_first
 from labkit.nights import CELL, WAYS
 from labkit.results import read_rows
 
-__all__ = ["LONG", "NIGHTS", "bought", "contests", "gain", "last_night", "nightly", "nights", "share"]
+__all__ = [
+    "LONG", "NIGHTS", "bought", "contests", "gain", "last_night", "misled", "nightly", "nights",
+    "thinking_and_answering",
+]  # fmt: skip
 
 NIGHTS = "nights-32"
 LONG = "nights-long-32"
@@ -23,35 +26,69 @@ ENOUGH = 0.2
 """Wrong about the first day in less than this share is what prices are told for."""
 
 
-def nightly(checkpoint: str = NIGHTS) -> pd.DataFrame:
+def nightly(checkpoint: str = NIGHTS, apart: bool = False) -> pd.DataFrame:
     """The rows of `labkit nights`; none, and a printed sentence, without it.
 
-    ``wrong_at_first`` is the share wrong about the first day, which lies as many hops back as nights have passed.
+    ``wrong_at_first`` is the share wrong about the first day, which lies as many hops back as nights have passed. Only
+    `apart` has also the rows whose own notes were thought out with another R than questions are answered with.
     """
     path = data_dir() / "results" / f"{checkpoint}-by-night.csv"
     if not path.is_file():
         print(NOTHING.format(f"`labkit nights {checkpoint}`"))
         return pd.DataFrame(columns=[*CELL, "wrong_at_first"])
     rows = read_rows(path, f"nights {checkpoint}", set(CELL))
-    return rows.assign(wrong_at_first=wrong_at_first(rows))
+    rows = rows.assign(wrong_at_first=wrong_at_first(rows))
+    return rows if apart else rows[rows["written"] == rows["thought"]]
+
+
+def thinking_and_answering(rows: pd.DataFrame, passes: int = 1) -> pd.DataFrame:
+    """Wrong about the first day after the last night, by the R of own notes and that of answers, in words.
+
+    Args:
+        rows: of `nightly` with ``apart``.
+        passes: N of every night.
+    """
+    own = rows[(rows["night"] == rows["night"].max()) & (rows["notes"] == "own") & (rows["passes"] == passes)]
+    told = {
+        (f"notes, R = {written}", f"answers, R = {thought}"): share_of_seeds(part["wrong_at_first"].tolist()).told("")
+        for (written, thought), part in own.groupby(["written", "thought"])
+        if len(part) > 1
+    }
+    return pd.Series(told, dtype=object).unstack() if told else pd.DataFrame()
+
+
+def misled(rows: pd.DataFrame, thought: int, wrong: float = 0.3) -> pd.DataFrame:
+    """After the last night, of questions whose note was made wrong: answered as it says, and right all the same.
+
+    A column for each N; shares in words, with intervals over seeds.
+
+    Args:
+        rows: of `nightly`.
+        thought: R.
+        wrong: share of the notes that were made wrong, one of those in `labkit.nights.WAYS`.
+    """
+    last = rows[(rows["night"] == rows["night"].max()) & (rows["thought"] == thought) & (rows["notes"] == "true")]
+    names = {"misled": "answered as the wrong note says", "unmoved": "right all the same"}
+    told = {
+        f"N = {n}": {
+            name: share_of_seeds((part[key] / part["misnoted"]).tolist()).told("") for key, name in names.items()
+        }
+        for n, part in last[last["wrong"] == wrong].groupby("passes")
+        if len(part) > 1
+    }
+    return pd.DataFrame(told)
 
 
 def last_night(rows: pd.DataFrame, thought: int, column: str = "wrong_at_first") -> pd.DataFrame:
     """After the last night: a row for each way and a column for each N, value and interval over seeds in words."""
     part = rows[(rows["night"] == rows["night"].max()) & (rows["thought"] == thought)]
     told = {
-        (way, int(n)): share(own[column].tolist()).told("")
+        (way, int(n)): share_of_seeds(own[column].tolist()).told("")
         for (notes, wrong, n), own in part.groupby(["notes", "wrong", "passes"])
         if (way := WAYS.get((notes, wrong))) and len(own) > 1
     }
     table = pd.Series(told, dtype=object).unstack() if told else pd.DataFrame()
     return table.reindex([way for way in WAYS.values() if way in table.index]).rename(columns="N = {}".format)
-
-
-def share(values: list[float]) -> Interval:
-    """Mean over seeds with its interval, which ends at 0 and 1."""
-    mean = mean_of_seeds(values)
-    return Interval(mean.value, max(0.0, mean.low), min(1.0, mean.high))
 
 
 def gain(rows: pd.DataFrame, thought: int, before: tuple[str, int], after: tuple[str, int]) -> Interval:
@@ -82,7 +119,7 @@ def nights(rows: pd.DataFrame) -> Panel:
             for way, line in lines.items():
                 own = part[(part["notes"] == way[0]) & (part["wrong"] == way[1])]
                 seeds = own.groupby("night")["wrong_at_first"].agg(list)
-                found = {n: share(values) for n, values in seeds.items() if len(values) > 1}
+                found = {n: share_of_seeds(values) for n, values in seeds.items() if len(values) > 1}
                 line.x, line.y = style.column([*found]), style.column([i.value for i in found.values()])
                 ends = ([i.low for i in found.values()], [i.high for i in found.values()])
                 bands[way].update(style.band_outline([*found], *ends))
@@ -105,10 +142,12 @@ def bought(rows: pd.DataFrame, thinkers: pd.DataFrame) -> Panel:
         y="wrong answers about the first day", x_range=(0.8, 2.7), y_range=(-0.03, 1.05), width=640,
     )  # fmt: skip
     style.log_axis(fig.layout.xaxis, (10, 20, 50, 100, 200, 500))
-    names = {"sleep": "facts alone, N passes", "loop": "own thoughts slept on", "think": "one pass, R to 5"}
+    names = {"think": "one pass, R to 5", "loop": "own thoughts slept on", "sleep": "facts alone, N passes"}
+    # the largest first, so that none is hidden where they lie on one another
+    looks = (("square", 12, style.CYCLE[2]), ("diamond", 10, style.CYCLE[1]), ("circle", 6, style.CYCLE[0]))
     dots = {
-        kind: style.line(fig, name, colour=c, mode="markers", marker={"color": c, "size": 9, "symbol": symbol})
-        for (kind, name), c, symbol in zip(names.items(), style.CYCLE, ("circle", "diamond", "square"), strict=False)
+        kind: style.line(fig, name, colour=c, mode="markers", marker={"color": c, "size": size, "symbol": symbol})
+        for (kind, name), (symbol, size, c) in zip(names.items(), looks, strict=True)
     }
 
     def show() -> str:

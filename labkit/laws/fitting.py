@@ -27,6 +27,8 @@ A cell that did not train, or a first hop that came late, is such a residual.
 """
 
 STARTS, TRIED = 200, 6  # first guesses drawn, and how many of the best are gone on with
+BELOW = -0.5
+"""The least floor E in the fits that intervals are made of. Held at zero in all of them, it would have no interval."""
 LOGS = (float(np.log(1e-6)), float(np.log(20.0)))
 """The range of numbers on a logarithmic scale."""
 
@@ -75,15 +77,14 @@ def fit(rows: pd.DataFrame, law: str = "additive") -> Fit:
     found = _fitted(form, rows, unit)
     params = _in_units(form, found.x, unit)
 
-    def without(kept: pd.DataFrame) -> Floats:
-        return np.array(_stretched(_in_units(form, _fitted(form, kept, unit, found.x).x, unit)))
+    def freely(kept: pd.DataFrame) -> Floats:
+        return np.array(_stretched(_in_units(form, _fitted(form, kept, unit, found.x, BELOW).x, unit)))
 
     intervals: dict[str, Interval] = {}
     if len(seeds) > 1:
-        centre = np.array(_stretched(params))
-        ends = [_values(form, end) for end in jackknife(rows, without, centre)]
+        ends = [_values(form, end) for end in jackknife(rows, freely, freely(rows))]
         ends[0]["E"] = max(0.0, ends[0]["E"])
-        intervals = {n: Interval(params[n], float(ends[0][n]), float(ends[1][n])) for n in params}
+        intervals = {n: Interval(x, min(x, ends[0][n]), max(x, ends[1][n])) for n, x in params.items()}
     return Fit(form, params, intervals, float(2 * found.cost / len(rows)), seeds)
 
 
@@ -135,14 +136,15 @@ def _arc(share: Floats) -> Floats:
     return 2 * np.arcsin(np.sqrt(inside)) + 2 * (share - inside)
 
 
-def _fitted(form: Law, rows: pd.DataFrame, unit: float, start: Floats | None = None) -> Any:
-    """scipy's result for numbers on their own scales, with params measured in a unit."""
+def _fitted(form: Law, rows: pd.DataFrame, unit: float, start: Floats | None = None, least: float = 0.0) -> Any:
+    """scipy's result for numbers on their own scales, with params measured in a unit and a floor of `least` or more."""
     axes = axes_of(form, rows)
     if "params" in axes:
         axes["params"] = axes["params"] / unit
     wanted = _arc(rows["error"].to_numpy(dtype=np.float64))
     linear = np.array([name in LINEAR for name in form.spans])
     low, high = np.array([LINEAR.get(name, LOGS) for name in form.spans]).T
+    low[list(form.spans).index("E")] = least
 
     def residuals(scaled: Floats) -> Floats:
         return _arc(form.predict(_values(form, scaled), axes)) - wanted
