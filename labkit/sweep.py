@@ -37,7 +37,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tqdm import tqdm
 
 from labkit.checkpoints import list_checkpoints, load, read_card, task_of
-from labkit.costs import cached, sleep_cost, thought_cost
+from labkit.costs import position_after, sleep_cost, thought_cost
 from labkit.files import data_dir, nearest
 from labkit.laws.reach import depths_of, reach_table
 from labkit.machine import processor, versions
@@ -232,7 +232,7 @@ def measure(
     found = reason(model.with_config(carry=carry), task, passes, thought, n, EXAM + seed, asked=asked)
     asks = len(task.questions(task.exam(1, torch.Generator().manual_seed(0)).context[0]).questions[0, 0])
     sleeping = sleep_cost(model.config, task.context, passes)
-    past = cached(model.config, task.context, passes)
+    past = position_after(model.config, task.context, passes)
     waking = thought_cost(model.config, task.trace, asks, thought, task.piece, past)
     return {
         "checkpoint": recipe,

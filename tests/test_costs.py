@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from labkit.budget import question_flops, sleep_flops
-from labkit.costs import answer_cost, cached, read_cost, sleep_cost, thought_cost
+from labkit.costs import answer_cost, position_after, read_cost, sleep_cost, thought_cost
 from labkit.evaluate import fall_asleep
 from labkit.models import SleepConfig, SleepLM
 from labkit.reasoning import reason
@@ -23,6 +23,16 @@ MODELS: dict[str, dict[str, Any]] = {
     "sliding": {"eviction": "sliding"},
     "keeps its cache": {"eviction": "keep"},
 }
+TITANS: dict[str, dict[str, Any]] = {
+    f"{kind}, {name}": {"pattern": (kind,), "segment": 8, "chunk_size": 4, **settings}
+    for kind in ("lmm", "mac", "mag", "mal")
+    for name, settings in {
+        "hard": {},
+        "keep": {"eviction": "keep", "memory_layers": 3, "persistent": 0},
+        "sliding": {"eviction": "sliding", "memory_layers": 1, "expansion": 3},
+        "token by token": {"eviction": "keep", "chunk_size": 1, "heads": 4},
+    }.items()
+}
 
 
 @pytest.mark.parametrize("settings", MODELS.values(), ids=MODELS)
@@ -35,7 +45,16 @@ def test_sleep_costs_what_is_counted(settings: dict[str, Any], window: int, cont
         assert sleep_flops(model, tokens, passes) == sleep_cost(config, context, passes).flops
 
 
-@pytest.mark.parametrize("settings", MODELS.values(), ids=MODELS)
+@pytest.mark.parametrize("settings", TITANS.values(), ids=TITANS)
+@pytest.mark.parametrize(("window", "context"), [(32, 32), (8, 32), (9, 30), (20, 50)])
+def test_sleep_with_neural_memories_costs_what_is_counted(settings: dict[str, Any], window: int, context: int) -> None:
+    config = SleepConfig(vocab=30, window=window, dim=16, repeat=1, **settings)
+    tokens = torch.zeros(context, dtype=torch.int64)
+    for passes in (0, 1, 2):
+        assert sleep_flops(SleepLM(config), tokens, passes) == sleep_cost(config, context, passes).flops
+
+
+@pytest.mark.parametrize("settings", [*MODELS.values(), *TITANS.values()], ids=[*MODELS, *TITANS])
 def test_waking_costs_what_is_counted(settings: dict[str, Any]) -> None:
     config = SleepConfig(vocab=30, window=32, **settings)
     model, question = SleepLM(config), torch.zeros(1, 5, dtype=torch.int64)
@@ -44,6 +63,7 @@ def test_waking_costs_what_is_counted(settings: dict[str, Any]) -> None:
     with torch.inference_mode():
         _, later = model.wake(question, state)
     assert question_flops(model, question[:, :1], later) == read_cost(config, 1, 5, answered=True).flops
+    assert question_flops(model, question, later) == read_cost(config, 5, 5, answered=True).flops
 
 
 @pytest.mark.parametrize(
@@ -72,6 +92,18 @@ def test_every_weight_of_a_reading_is_moved_once() -> None:
     assert read_cost(config, 7, answered=True).bytes == 4 * (weights + rows + state + cache)
 
 
+@pytest.mark.parametrize("kind", ["lmm", "mac", "mag", "mal"])
+def test_every_weight_of_a_neural_memory_is_moved_once(kind: str) -> None:
+    config = SleepConfig(vocab=30, window=32, pattern=(kind,), segment=8, chunk_size=4)
+    left_out = ("embed", "between", "initial")  # looked up; between passes; what a memory begins with
+    weights = sum(p.numel() for n, p in SleepLM(config).named_parameters() if not any(part in n for part in left_out))
+    memory = config.heads * 2 * (config.dim // config.heads) ** 2 * config.expansion
+    state = 2 * 2 * memory * config.repeat  # weights and velocity, read and written
+    streams = {"lmm": 0, "mac": 2, "mag": 1, "mal": 1}[kind]
+    cache = streams * (2 * 7 + 2 * 7) * config.dim * config.repeat
+    assert read_cost(config, 7, answered=True).bytes == 4 * (weights + 7 * config.dim + state + cache)
+
+
 def test_a_sleep_is_shared_by_its_questions_and_waking_has_its_price() -> None:
     rows = pd.DataFrame({"flops_sleep": [100, 0], "flops_wake": [7, 7]})
     assert answer_cost(rows, questions=4, price=10).tolist() == [95, 70]
@@ -82,16 +114,11 @@ def test_a_question_known_before_has_a_sleep_of_its_own() -> None:
     assert answer_cost(rows, 8).tolist() == [15, 85]
 
 
-@pytest.mark.parametrize("settings", MODELS.values(), ids=MODELS)
-def test_what_is_in_the_cache_after_sleep(settings: dict[str, Any]) -> None:
+@pytest.mark.parametrize("settings", [*MODELS.values(), *TITANS.values()], ids=[*MODELS, *TITANS])
+def test_what_counts_as_read_after_sleep(settings: dict[str, Any]) -> None:
     config = SleepConfig(vocab=30, window=8, **settings)
     model = SleepLM(config)
     for context in (5, 8, 20):
         for passes in (0, 1, 2):
             state = fall_asleep(model, torch.zeros(context, dtype=torch.int64), passes)
-            assert cached(config, context, passes) == state.cache[0][0].shape[1]
-
-
-def test_neural_memories_are_counted_and_not_worked_out() -> None:
-    with pytest.raises(ValueError, match=r"'lmm' blocks is counted by labkit\.budget"):
-        sleep_cost(SleepConfig(vocab=30, window=32, pattern=("lmm",)), 32, 1)
+            assert position_after(config, context, passes) == state.position
