@@ -128,6 +128,22 @@ def mean_of_seeds(values: Sequence[float]) -> Interval:
     return Interval(mean, mean - half, mean + half)
 
 
+def share_of_seeds(shares: Sequence[float], n: int) -> Interval:
+    """Mean of a share that each seed has one of, with its 95% interval, which ends at 0 and 1.
+
+    Student's t over seeds, and never narrower than the instances alone would make it; see `over_seeds`.
+
+    Args:
+        shares: of two seeds or more; ValueError for fewer.
+        n: instances behind each share, at least.
+    """
+    if len(shares) < 2:
+        raise ValueError(f"An interval over seeds needs two seeds or more, not {len(shares)}.")
+    means = np.array(shares, dtype=np.float64)[:, None]
+    (mean,), (low,), (high,) = _student(means, means * (1 - means) / n, n * len(means))
+    return Interval(float(mean), float(max(0.0, low)), float(min(1.0, high)))
+
+
 def seeds_differ(before: Floats, after: Floats, n: int) -> tuple[Floats, Floats, Floats]:
     """How much larger the shares `after` are than those `before`, where only shares were kept.
 
@@ -153,9 +169,3 @@ def _student(means: Floats, variances: Floats, instances: int) -> tuple[Floats, 
         half = np.maximum(half, t * means.std(axis=0, ddof=1) / np.sqrt(seeds))
     mean = means.mean(axis=0)
     return mean, mean - half, mean + half
-
-
-def share_of_seeds(values: Sequence[float]) -> Interval:
-    """`mean_of_seeds` of shares: its interval ends at 0 and 1."""
-    mean = mean_of_seeds(values)
-    return Interval(mean.value, max(0.0, mean.low), min(1.0, mean.high))

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from labkit.checkpoints import load, task_of
-from labkit.costs import read_cost, sleep_cost, thought_cost
+from labkit.costs import position_after, read_cost, sleep_cost, thought_cost
 from labkit.evaluate import EXAM_SEEDS, fall_asleep, room_for
 from labkit.machine import versions
 from labkit.models import SleepLM, SleepState
@@ -106,12 +106,13 @@ def lookup_rows(
                 which = ways(task, exam, lookups, error, torch.Generator().manual_seed(seed))
                 right = look_up(model, task, task.announced(exam, steps), state, steps, which) == exam.answers
                 opening, asks = lookups * task.window, exam.questions.shape[-1]
-                waking = thought_cost(model.config, task.trace, asks, steps, past=opening)
+                past = position_after(model.config, task.context, count)
+                waking = thought_cost(model.config, task.trace, asks, steps, past=past + opening)
                 found.append({
                     "checkpoint": checkpoint, "seed": seed, "weights": card["sha256"][:12], "passes": count,
                     "thought": steps, "lookups": lookups, "chooser_error": error, "n": n,
                     **{f"right_{int(d)}": int(right[:, exam.depth[0] == d].sum()) for d in exam.depth[0].unique()},
                     "flops_sleep": sleep_cost(model.config, task.context, count).flops,
-                    "flops_wake": (read_cost(model.config, opening) + waking).flops, **versions(),
+                    "flops_wake": (read_cost(model.config, opening, past) + waking).flops, **versions(),
                 })  # fmt: skip
     return pd.DataFrame(found)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from labkit.checkpoints import load, task_of
-from labkit.costs import sleep_cost, thought_cost
+from labkit.costs import read_cost, thought_cost
 from labkit.evaluate import EXAM_SEEDS
 from labkit.machine import versions
 from labkit.models import SleepLM, SleepState
@@ -94,12 +94,14 @@ def through(
     if not 0 <= wrong <= 1 or (wrong and (generator is None or notes not in ("own", "true"))):
         raise ValueError(f"wrong is {wrong}; it should be a share, above 0 only with notes and a generator.")
     facts, state = task.facts(exam.context), model.init_state(len(exam.context))
-    reading = sleep_cost(model.config, task.window, passes).flops
-    asking = task.width * thought_cost(model.config, task.trace, exam.questions.shape[-1], thought).flops
+
+    def reading(state: SleepState) -> int:
+        return passes * read_cost(model.config, task.window, state.position).flops
+
     sleep = think = right = written = 0
     said: Tensor | None = None
     for night, day in enumerate(exam.context.split(task.window, dim=1), 1):
-        state, sleep = model.sleep(day, state, passes), sleep + reading
+        state, sleep = model.sleep(day, state, passes), sleep + reading(state)
         yield Told(night, state, sleep, think, right / written if written else 1.0, said)
         if notes == "none":
             continue
@@ -108,13 +110,14 @@ def through(
             asked = task.asked(exam, night, night)
             said = asked.answers
             if notes == "own":
-                said, think = _answers(model, task, asked, state, thought), think + asking
+                said = _answers(model, task, asked, state, thought)
+                think += task.width * _cost(model, task, exam, state, thought)
             if wrong:
                 assert generator is not None
                 said = _spoilt(said, wrong, task.nodes, generator)
             right, written = right + int((said == asked.answers).sum()), written + said.numel()
             window = task.notes(facts, night, said)
-        state, sleep = model.sleep(window, state, passes), sleep + reading
+        state, sleep = model.sleep(window, state, passes), sleep + reading(state)
 
 
 def night_rows(
@@ -169,10 +172,15 @@ def night_rows(
                     "misled": int((misnoted & (last == noted)).sum()),
                     "unmoved": int((misnoted & (last == true)).sum()),
                     "flops_sleep": told.sleep, "flops_think": told.think,
-                    "flops_wake": thought_cost(model.config, task.trace, exam.questions.shape[-1], steps).flops,
+                    "flops_wake": _cost(model, task, exam, told.state, steps),
                 }  # fmt: skip
                 found.append({**row, **versions()})
     return pd.DataFrame(found)
+
+
+def _cost(model: SleepLM, task: NightsThinking, exam: Exam, state: SleepState, thought: int) -> int:
+    """Operations of answering one question."""
+    return thought_cost(model.config, task.trace, exam.questions.shape[-1], thought, past=state.position).flops
 
 
 def _right(task: NightsThinking, exam: Exam, night: int, hops: int, said: Tensor) -> int:

@@ -22,16 +22,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from labkit.checkpoints import load, task_of
-from labkit.costs import read_cost, sleep_cost
+from labkit.costs import position_after, read_cost, sleep_cost
 from labkit.evaluate import EXAM_SEEDS, fall_asleep, room_for
+from labkit.intervals import mean_of_seeds
+from labkit.laws.reach import depths_of
 from labkit.machine import versions
 from labkit.models import SleepConfig, SleepLM, SleepState
 from labkit.sweep import EXAM
 from labkit.tasks import Exam, Thinking
 
-__all__ = ["CELL", "KINDS", "Chains", "chosen", "search", "search_cost", "search_rows"]
+__all__ = ["CELL", "KINDS", "Chains", "chosen", "search", "search_cost", "search_rows", "tree_lead"]
 
-CELL = ("checkpoint", "seed", "passes", "thought", "kind", "branches", "judge_error")
+CELL = ("checkpoint", "seed", "weights", "passes", "thought", "kind", "branches", "judge_error")
 """The columns that make a row the row of one way of searching."""
 
 KINDS = ("one", "samples", "tree", "guess", "majority")
@@ -151,14 +153,14 @@ def chosen(chains: Chains, kind: str, error: float, generator: torch.Generator) 
     return chains.right.gather(-1, pick)[..., 0].to(torch.uint8).numpy()
 
 
-def search_cost(config: SleepConfig, asks: int, thought: int, read: int) -> int:
+def search_cost(config: SleepConfig, asks: int, thought: int, read: int, past: int = 0) -> int:
     """Operations of waking to a question of `asks` tokens once, and reading R steps again in so many branches.
 
     These are the W that a tree keeps, or all B. The question is read once for all, and the answer not at all; drawing
-    more than one token from the same logits costs nothing, nor does the judge.
+    more than one token from the same logits costs nothing, nor does the judge. `past` tokens count as read before.
     """
-    steps = [read_cost(config, 1, asks + i, answered=True).flops for i in range(thought)]
-    return read_cost(config, asks, answered=True).flops + read * sum(steps)
+    steps = [read_cost(config, 1, past + asks + i, answered=True).flops for i in range(thought)]
+    return read_cost(config, asks, past, answered=True).flops + read * sum(steps)
 
 
 def search_rows(
@@ -187,10 +189,11 @@ def search_rows(
     found = []
     for p in passes:
         state = fall_asleep(model.eval(), plain.context, p)
+        past = position_after(model.config, task.context, p)
         for r in thought:
             exam = task.announced(plain, r)
             for b in branches:
-                for kind, error in _ways(b, errors):
+                for kind, error in _ways(b, errors, r):
                     generator = torch.Generator().manual_seed(seed)
                     kept = max(w for w in range(1, b + 1) if w * w <= b and b % w == 0) if kind == "tree" else None
                     if kind == "guess":
@@ -200,7 +203,8 @@ def search_rows(
                         chains = search(model, task, exam, state, r, b, kept=kept, error=error, generator=generator)
                     right = chosen(chains, kind, error, generator)
                     depth = plain.depth[0].numpy()
-                    read = 0 if kind == "guess" else search_cost(model.config, exam.questions.shape[-1], r, kept or b)
+                    asks = exam.questions.shape[-1]
+                    read = 0 if kind == "guess" else search_cost(model.config, asks, r, kept or b, past)
                     found.append({
                         "checkpoint": checkpoint, "seed": seed, "weights": card["sha256"][:12], "passes": p,
                         "thought": r, "kind": kind, "branches": b, "kept": kept or b, "judge_error": error,
@@ -212,7 +216,36 @@ def search_rows(
     return pd.DataFrame(found)
 
 
-def _ways(branches: int, errors: list[float]) -> list[tuple[str, float]]:
+def tree_lead(rows: pd.DataFrame) -> pd.DataFrame:
+    """By how much more answers are right with a tree than with as many whole chains as it reads, over all hops.
+
+    Both cost the same operations. A tree of B that keeps W asks its judge B (R + 1) times, best of W only W times.
+
+    Args:
+        rows: of `search_rows`, of two seeds or more.
+
+    Returns a row for each N, R and error of the judge: ``lead`` with its 95% interval over seeds, ``low`` and ``high``;
+    ``branches`` and ``kept`` of the tree; ``judged`` and ``judged_chains``, how often a judge is asked.
+    """
+    asked = [f"right_{depth}" for depth in depths_of(rows)]
+    rows = rows.assign(share=rows[asked].sum(axis=1) / (rows["n"] * len(asked)))
+    trees = rows[(rows["kind"] == "tree") & (rows["kept"] > 1)]
+    chains = rows[rows["kind"] == "samples"].assign(kept=rows["branches"])
+    same = ["seed", "passes", "thought", "judge_error", "kept"]
+    both = trees.merge(chains, on=same, suffixes=("", "_chains"))
+    found = []
+    for cell, own in both.groupby(["passes", "thought", "judge_error", "branches", "kept"]):
+        if len(own) < 2:
+            continue
+        lead = mean_of_seeds((own["share"] - own["share_chains"]).tolist())
+        named = dict(zip(("passes", "thought", "judge_error", "branches", "kept"), cell, strict=True))
+        judged = {"judged": named["branches"] * (named["thought"] + 1), "judged_chains": named["kept"]}
+        found.append({**named, "lead": lead.value, "low": lead.low, "high": lead.high, **judged})
+    return pd.DataFrame(found)
+
+
+def _ways(branches: int, errors: list[float], thought: int) -> list[tuple[str, float]]:
     if branches == 1:
         return [("one", 0.0)]
-    return [*itertools.product(("samples", "tree", "guess"), errors), ("majority", 0.0)]
+    judged = ("samples", "tree", "guess") if thought else ("samples", "guess")  # a tree of one step is B samples
+    return [*itertools.product(judged, errors), ("majority", 0.0)]

@@ -53,6 +53,9 @@ STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
 CELL = ("checkpoint", "seed", "weights", "passes", "thought", "exam", "n", "carry", "asked")
 """The columns that make a row the row of one cell. Other weights under the same name are another cell."""
 
+WAIT = 60
+"""Seconds that a Dask scheduler may be without workers."""
+
 EXAM = 5_000
 """Sweeps put exam EXAM + seed, so that their instances are none of those that `labkit evaluate` reports."""
 
@@ -168,6 +171,7 @@ def sweep(
         ImportError: a scheduler is named, and Dask is not installed.
         ChildProcessError: a worker on this machine was killed; the rows so far are kept.
         BlockingIOError: another sweep is writing the same table.
+        TimeoutError: the scheduler has no worker, also after a minute.
     """
     path = Path(path) if path is not None else path_of(grid.name)
     folder = Path(folder).resolve() if folder is not None else data_dir() / "checkpoints"
@@ -191,7 +195,7 @@ def _swept(
                 wanted.add(key)
                 if row is not None:
                     new = pd.DataFrame([row]).astype({"seed": str})
-                    rows = new if rows is None else pd.concat([rows, new], ignore_index=True)
+                    rows = new if rows is None else pd.concat([_still_there(rows, row), new], ignore_index=True)
                     rows = rows.sort_values(list(CELL), kind="stable", ignore_index=True)
                     write_table(path, rows)
                 bar.update(1)
@@ -199,8 +203,15 @@ def _swept(
         raise ChildProcessError(
             f"A worker was killed. The rows so far are in {path}; the same command measures the rest."
         ) from None
-    assert rows is not None  # a grid has cells
+    if rows is None:
+        raise ValueError("Nothing was measured, since no worker took a job.")
     return rows[[key in wanted for key in _keys(rows)]].reset_index(drop=True)
+
+
+def _still_there(rows: pd.DataFrame, new: Mapping[str, Any]) -> pd.DataFrame:
+    """The rows without those that weights had which a new row's model no longer has."""
+    same = (rows["checkpoint"] == new["checkpoint"]) & (rows["seed"] == str(new["seed"]))
+    return rows[~same | (rows["weights"] == new["weights"])]
 
 
 def path_of(name: str) -> Path:
@@ -341,6 +352,10 @@ def _pool(workers: int, scheduler: str | None) -> Iterator[tuple[Executor, int]]
     except ImportError:
         raise ImportError("A --scheduler needs Dask: `.venv/bin/pip install -e '.[dask]'`.") from None
     with Client(scheduler, set_as_default=False) as client:
+        try:
+            client.wait_for_workers(1, timeout=WAIT)
+        except TimeoutError:
+            raise TimeoutError(f"The scheduler {scheduler} has no workers; start some with `dask worker`.") from None
         client.run(_one_thread)
         slots = sum(client.ncores().values())
         with client.get_executor(pure=False, retries=3) as pool:

@@ -11,7 +11,7 @@ import torch
 
 from labkit.checkpoints import save_checkpoint
 from labkit.evaluate import EXAM_SEEDS, fall_asleep
-from labkit.explore import axes, compounding, idling
+from labkit.explore import axes, compounding, idling, law_panels
 from labkit.idle import Costs, days
 from labkit.laws.telling import verdicts
 from labkit.models import SleepConfig, SleepLM
@@ -112,7 +112,8 @@ def test_sharing_a_sleep_makes_it_cheaper_and_nothing_else(data: Path) -> None:
 
 def test_search_is_shown_beside_blind_guesses(empty: Path, model: SleepLM) -> None:
     rows = search_rows(NAME, 0, passes=[1], thought=[0, 1], branches=[1, 4], errors=[0.0, 0.1, 0.3], n=20)
-    rows.assign(**{f"right_{d}": 0 for d in range(5, 11)}).to_csv(
+    two = pd.concat([rows, rows.assign(seed=1)])  # with one seed there is no interval, and nothing is drawn
+    two.assign(**{f"right_{d}": 0 for d in range(5, 11)}).to_csv(
         empty / "results" / f"{NAME}-search.csv", index=False
     )
     panel = axes.searching()
@@ -162,3 +163,36 @@ def test_without_rows_panels_say_what_makes_them(empty: Path) -> None:
     assert f"`labkit search {NAME}` makes them" in axes.searching().sentence
     assert "`labkit idle` makes them" in idling.one_day(idling.stored()).sentence
     assert compounding.verdicts().empty
+
+
+@pytest.mark.parametrize("kept", ["seed == '0'", "thought < 2", "passes < 4"])
+def test_of_one_seed_or_half_a_grid_no_panel_tells_anything(data: Path, kept: str) -> None:
+    path = data / "results" / "sweep-arms.csv"
+    pd.read_csv(path, dtype={"seed": str}).query(kept).to_csv(path, index=False)
+    rows = axes.swept()
+    panels = [axes.corner_guess(rows), axes.reaches(rows), axes.equal_operations(rows), compounding.corners(rows)]
+    for panel in [*panels, compounding.held_out(rows), law_panels.contests(rows)]:
+        assert panel.sentence == axes.NOTHING.format("`labkit sweep arms`")
+    assert compounding.pays_from(rows).empty
+
+
+def test_weights_that_were_replaced_do_not_drive_out_the_other_seeds(data: Path) -> None:
+    path = data / "results" / "sweep-arms.csv"
+    rows = pd.read_csv(path, dtype={"seed": str})
+    pd.concat([rows, rows[rows["seed"] == "0"].assign(weights="of later")]).to_csv(path, index=False)
+    assert axes.swept().groupby("checkpoint")["seed"].nunique().tolist() == [6, 6]
+
+
+def test_specialists_stand_beside_the_elastic_models(data: Path) -> None:
+    parts = []
+    for kind, thought in (("", 0), ("even-", 2)):
+        for n in (1, 4):
+            rows = rows_of(product, seeds=3, name=f"corner-{kind}n{n}")
+            parts.append(rows[(rows["passes"] == n) & (rows["thought"] == thought)].assign(trace="even"))
+    pd.concat(parts).assign(weights="w", exam=5000).to_csv(data / "results" / "sweep-corners.csv", index=False)
+    panel = compounding.corners(axes.swept(), axes.swept("corners"))
+    drawn = {trace.name: trace for trace in panel.figures["compound-corners"].data}
+    assert list(drawn["specialists"].x) == ["N = 1, R = 0", "N = 4, R = 0", "N = 1, R = 2", "N = 4, R = 2"]
+    assert "Specialists, 3 seeds: " in panel.sentence
+    panel.controls["a step of thought is"].value = "loops"
+    assert not len(drawn["specialists"].x) and "Specialists" not in panel.sentence

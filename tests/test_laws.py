@@ -8,6 +8,7 @@ import pytest
 
 from labkit import laws
 from labkit.laws.comparing import explained, held_out, oversleeping, split_by_cost, substitution
+from labkit.laws.fitting import fit
 from labkit.laws.forms import LAWS, axes_of
 from labkit.laws.recovery import TRUTHS, coverage, synthetic
 from labkit.laws.resolution import resolve
@@ -120,6 +121,23 @@ def test_substitution_is_what_the_law_says() -> None:
     assert table["times"].tolist() == pytest.approx([2 ** (v["b"] / v["a"]), 4 ** (v["b"] / v["a"])], rel=1e-2)
     nothing = substitution(exact("additive").assign(error=lambda t: 0.3 / t["passes"]), "additive", [8])
     assert np.isinf(nothing["times"]).all()  # where parameters do nothing, none are enough
+    assert nothing["low"].isna().all() and nothing["high"].isna().all()
+
+
+def test_a_floor_at_zero_has_an_interval_or_none() -> None:
+    at_zero = widths = 0
+    for repeat in range(12):
+        fitted = fit(synthetic("additive", np.random.default_rng(repeat), seeds=3), "additive")
+        for name, interval in fitted.intervals.items():
+            assert interval.low <= interval.value <= interval.high and (name == "E" or interval.low < interval.value)
+        if fitted.params["E"] < 1e-6:
+            at_zero += 1
+            widths += fitted.intervals["E"].high > 0.01
+    assert at_zero and widths == at_zero
+    # nothing holds this floor: the law that fits best without one would have it far below zero
+    cells = synthetic("passes", np.random.default_rng(0), seeds=3)
+    falling = fit(cells.assign(error=0.9 - 0.3 * np.log(cells["passes"]) + 0.01 * cells["seed"]), "passes")
+    assert falling.params["E"] < 1e-6 and "E" not in falling.intervals
 
 
 def sweep_rows(shares: dict[int, list[float]]) -> pd.DataFrame:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from itertools import islice
 from pathlib import Path
 
 import pandas as pd
@@ -13,9 +15,9 @@ from labkit import checkpoints, nights
 from labkit.budget import flops_of
 from labkit.cli import app
 from labkit.evaluate import fall_asleep
-from labkit.lookups import look_up, ways
+from labkit.lookups import look_up, lookup_rows, ways
 from labkit.models import SleepConfig, SleepLM
-from labkit.nights import NOTES, through
+from labkit.nights import NOTES, Told, through
 from labkit.reasoning import write_chains
 from labkit.tasks import DepoArchive, NightsThinking, Task
 
@@ -29,9 +31,10 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def model_for(task: Task) -> SleepLM:
+def model_for(task: Task, eviction: str = "hard") -> SleepLM:
     torch.manual_seed(0)
-    return SleepLM(SleepConfig(vocab=task.vocab, window=task.window, dim=16, repeat=1)).eval()
+    config = SleepConfig(vocab=task.vocab, window=task.window, dim=16, repeat=1, eviction=eviction)
+    return SleepLM(config).eval()
 
 
 @pytest.mark.parametrize("notes", NOTES)
@@ -60,14 +63,34 @@ def test_what_is_slept_on_night_after_night(notes: str) -> None:
     assert [t.night for t in told] == [1, 2, 3]
 
 
-def test_operations_of_a_night_are_those_that_are_made() -> None:
-    model = model_for(NIGHTS)
+@pytest.mark.parametrize("eviction", ["hard", "keep", "sliding"])
+def test_operations_of_a_night_are_those_that_are_made(eviction: str) -> None:
+    model = model_for(NIGHTS, eviction)
     exam = NIGHTS.questions(NIGHTS.exam(1, seeded()).context)
-    last = list(through(model, NIGHTS, exam, 2, 1, "own"))[-1]
-    made = flops_of(lambda: list(through(model, NIGHTS, exam, 2, 1, "own")))
-    # after the last facts the notes are thought out and slept on once more
-    per_night = last.sleep // 5
-    assert made == last.sleep + last.think + per_night + last.think // 2
+    told: list[Told] = []
+
+    def run(until: int) -> None:
+        told.extend(islice(through(model, NIGHTS, exam, 2, 1, "own"), until))
+
+    for night in (1, 2, 3):
+        assert flops_of(functools.partial(run, night)) == told[-1].sleep + told[-1].think
+
+
+@pytest.mark.parametrize("eviction", ["hard", "keep", "sliding"])
+@pytest.mark.parametrize(("opened", "thought"), [(0, 1), (2, 0), (2, 1)])
+def test_operations_of_look_ups_are_those_that_are_made(
+    eviction: str, opened: int, thought: int, tmp_path: Path
+) -> None:
+    model = model_for(ARCHIVE, eviction)
+    card = {"task": {"kind": ARCHIVE.name, **ARCHIVE.params}, "recipe": {}}
+    checkpoints.save_checkpoint(model, card, "archive", 0, tmp_path)
+    rows = lookup_rows("archive", 0, passes=[2], errors=[0.0], n=1, folder=tmp_path)
+    row = rows[(rows["lookups"] == opened) & (rows["thought"] == thought)].iloc[0]
+    exam = ARCHIVE.announced(ARCHIVE.exam(1, seeded()), thought)
+    state, which = fall_asleep(model, exam.context, 2), ways(ARCHIVE, exam, opened, 0.0, seeded())
+    made = flops_of(lambda: look_up(model, ARCHIVE, exam, state, thought, which))
+    unread = 2 * opened * ARCHIVE.window * model.config.dim * ARCHIVE.vocab  # logits that no one needs
+    assert made == exam.answers.shape[1] * (row["flops_wake"] + unread)
 
 
 def test_wrong_notes_are_wrong_as_often_as_they_shall() -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from labkit.budget import flops_of
+from labkit.costs import position_after
 from labkit.evaluate import fall_asleep
 from labkit.models import SleepConfig, SleepLM
 from labkit.reasoning import write_chains
@@ -38,13 +39,15 @@ def test_draws_without_warmth_are_the_likeliest_chain(model: SleepLM, kept: int 
     assert (found.answers == likeliest[..., None]).all()
 
 
+@pytest.mark.parametrize("eviction", ["hard", "keep", "sliding"])
 @pytest.mark.parametrize("kept", [None, 1, 2, 8])
-def test_samples_and_trees_cost_what_is_worked_out(model: SleepLM, kept: int | None) -> None:
+def test_samples_and_trees_cost_what_is_worked_out(kept: int | None, eviction: str) -> None:
     """All draw B tokens at every step; a tree reads only those of its kept chains again."""
-    exam = TASK.announced(TASK.exam(1, seeded(1)).at([1]), 2)
+    config = SleepConfig(vocab=TASK.vocab, window=TASK.window, dim=16, repeat=1, eviction=eviction)
+    model, exam = SleepLM(config), TASK.announced(TASK.exam(1, seeded(1)).at([1]), 2)
     state = fall_asleep(model, exam.context, 1)
     run = lambda: search(model, TASK, exam, state, 2, 8, kept=kept, generator=seeded())  # noqa: E731
-    assert flops_of(run) == search_cost(model.config, 3, 2, kept or 8)
+    assert flops_of(run) == search_cost(config, 3, 2, kept or 8, position_after(config, TASK.context, 1))
 
 
 def test_an_oracle_takes_a_right_chain_wherever_there_is_one() -> None:

@@ -89,7 +89,9 @@ def test_other_weights_are_another_cell(data: Path) -> None:
     for path in (data / "checkpoints").iterdir():
         path.unlink()
     rows = sweep(load_grid("try"), workers=1, progress=False)
-    assert len(rows) == 8 and len(pd.read_csv(data / "results" / "sweep-try.csv")) == 16
+    stored = pd.read_csv(data / "results" / "sweep-try.csv")
+    assert len(rows) == len(stored) == 8  # rows of weights that are gone leave the table
+    assert set(stored["weights"]) == set(rows["weights"])
 
 
 def workers_of(process: psutil.Process) -> Iterator[psutil.Process]:
@@ -178,6 +180,20 @@ def test_dask_gives_the_same_rows_with_a_worker_killed_on_the_way(
         rows = sweep(load_grid("try"), out, scheduler=cluster.scheduler_address, progress=False)
         assert killed and not psutil.pid_exists(killed[0])
     pd.testing.assert_frame_equal(alike(rows), alike(here))
+
+
+@pytest.mark.slow
+def test_a_scheduler_without_workers_is_told(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import distributed
+
+    from labkit import sweep as module
+
+    monkeypatch.setattr(module, "WAIT", 0.5)
+    with (
+        distributed.LocalCluster(n_workers=0, dashboard_address=None) as cluster,
+        pytest.raises(TimeoutError, match=r"has no workers; start some with `dask worker`"),
+    ):
+        sweep(load_grid("try"), scheduler=cluster.scheduler_address, progress=False)
 
 
 def test_rows_come_while_models_are_still_in_training(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,6 +69,7 @@ def verdict(
     from labkit import sweep as sweeps
     from labkit.files import data_dir
     from labkit.laws.telling import verdicts
+    from labkit.recipes import list_recipes, load_recipe
 
     rows = sweeps.read(grid)
 
@@ -78,7 +79,10 @@ def verdict(
         return sweeps.read(of_arms) if grid == "arms" and sweeps.path_of(of_arms).is_file() else None
 
     own, alone = stored(corners, "corners"), stored(rivals, "long")
-    table = verdicts(rows, own, alone)
+    known = set(list_recipes()) & set(rows["checkpoint"])
+    table = verdicts(rows, own, alone, pieces={name: load_recipe(name).make_task().piece for name in known})
+    if not len(table):
+        raise ValueError(f"A verdict needs two seeds with all cells; `labkit sweep {grid}` measures what is missing.")
     for row in table.to_dict("records"):
         typer.echo(f"{row['model']}: {row['sentence']}")
         theirs = row["specialists_sentence"] if row["specialists_seeds"] else "not measured."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from labkit.evaluate import EXAM_SEEDS, fall_asleep
 from labkit.explore import style
 from labkit.explore.panel import Panel, choice, slider
 from labkit.files import data_dir
-from labkit.intervals import Interval, mean_of_seeds
+from labkit.intervals import Interval, mean_of_seeds, share_of_seeds
 from labkit.laws.reach import depths_of, reach_table
 from labkit.laws.verdict import snowball, whole_seeds
 from labkit.reasoning import write_chains
@@ -30,8 +31,8 @@ __all__ = [
 ARMS = {"even": "even waypoints", "single": "one hop a step", "filler": "fillers", "loops": "loops of the wake pass"}
 MODEL = "think-even-32"
 INSTANCES = 16  # slept on at a move
-TRAINED = 4  # passes; beyond it nothing was taught
-KNOBS = ["passes", "thought"]
+TRAINED, MOST = 4, 2  # passes, and steps of thought; beyond these nothing was taught
+KNOBS, SPENT = ["passes", "thought"], ("flops_sleep", "flops_wake")
 NOTHING = "There are no rows for this yet; {} makes them."
 
 
@@ -44,10 +45,18 @@ def swept(grid: str = "arms") -> pd.DataFrame:
         return pd.DataFrame(columns=["checkpoint", "trace", "params", "asked", "seed", *KNOBS, "reach", "error"])
 
 
+def complete(rows: pd.DataFrame, arm: str = "even") -> pd.DataFrame:
+    """An arm's rows with N that were taught, of the seeds that have all cells; none where fewer than two have."""
+    part = rows[(rows["checkpoint"] == f"think-{arm}-32") & rows["passes"].between(1, TRAINED)]
+    ends = part[part["passes"].isin((1, TRAINED))]
+    cells = ends[ends["thought"].isin(range(MOST + 1))].groupby("seed").size()
+    whole = cells.index[cells == 2 * (MOST + 1)]
+    return part[part["seed"].isin(whole)] if len(whole) > 1 else part.iloc[:0]
+
+
 def arms_in(rows: pd.DataFrame) -> list[str]:
-    """The arms that have at least two seeds."""
-    seeds = rows.groupby("checkpoint")["seed"].nunique()
-    return [arm for arm in ARMS if seeds.get(f"think-{arm}-32", 0) > 1]
+    """The arms of which two seeds or more have all cells."""
+    return [arm for arm in ARMS if len(complete(rows, arm))]
 
 
 def cells(rows: pd.DataFrame, arm: str) -> dict[tuple[int, int], Interval]:
@@ -160,9 +169,9 @@ def reaches(rows: pd.DataFrame) -> Panel:
                 lines[n].x, lines[n].y = style.column([*own]), style.column([i.value for i in own.values()])
                 low, high = ([getattr(i, end) for i in own.values()] for end in ("low", "high"))
                 bands[n].update(style.band_outline([*own], low, high))
-        if not found:
+        part = complete(rows, arm.value)
+        if not len(part):
             return NOTHING.format("`labkit sweep arms`")
-        part = rows[rows["checkpoint"] == f"think-{arm.value}-32"]
         return (
             f"With {ARMS[arm.value]}: {part['seed'].nunique()} seeds; s(1) = {found[1, 0].value:.2f}, s(4) = "
             f"{found[4, 0].value:.2f}, with R = 2 {found[1, 2].value:.2f} and {found[4, 2].value:.2f}. Shade: 95% "
@@ -190,8 +199,7 @@ def equal_operations(rows: pd.DataFrame) -> Panel:
         marker_size=9,
     )  # fmt: skip
     long = rivals()
-    part = rows[(rows["checkpoint"] == MODEL) & rows["passes"].between(1, TRAINED)]
-    table = part.groupby(["passes", "thought"])[["reach", "flops_sleep", "flops_wake"]].mean() if len(part) else part
+    table = by_cell(complete(rows), ["passes", "thought"])
 
     def show() -> str:
         if not len(table):
@@ -205,26 +213,49 @@ def equal_operations(rows: pd.DataFrame) -> Panel:
             for kind, trace in dots.items():
                 own = table.loc[[cell for cell in table.index if _kind(*cell) == kind]]
                 trace.x, trace.y = style.column(millions(own).to_numpy()), style.column(own["reach"].to_numpy())
+                trace.error_y = style.error_bars(own["interval"].tolist())
                 top = own["reach"].idxmax()
                 best[kind] = own.loc[top, "reach"], millions(own).loc[top]
             far.x, far.y = style.column(millions(long).to_numpy()), style.column(long["reach"].to_numpy())
+            far.error_y = style.error_bars(long["interval"].tolist())
         told = "; ".join(f"{kind} {deep:.1f} hops for {cost:.2f}" for kind, (deep, cost) in best.items())
         return f"Deepest, and million operations an answer: {told}."
 
-    source = f"{stored_at(rows, 'arms', intervals=False)} Crosses: data/results/sweep-long.csv. Means of the seeds."
+    source = f"{stored_at(rows, 'arms')} Crosses: data/results/sweep-long.csv."
     return Panel("axes-operations", show, controls=[questions, price], figures=[fig], source=source)
 
 
 def thinkers() -> pd.DataFrame | None:
     """The rows, with their reach, of the models that only think; None where they were not swept."""
-    return reach_table(sweep.read("long")) if sweep.path_of("long").is_file() else None
+    return whole_seeds(reach_table(sweep.read("long"))) if sweep.path_of("long").is_file() else None
 
 
 def rivals() -> pd.DataFrame:
     """Mean reach and cost by R of the models that only think; none where they were not swept."""
-    columns = ["reach", "flops_sleep", "flops_wake"]
     far = thinkers()
-    return pd.DataFrame(columns=columns, dtype=float) if far is None else far.groupby("thought")[columns].mean()
+    return by_cell(pd.DataFrame(columns=["thought", "reach", *SPENT]) if far is None else far, ["thought"])
+
+
+def by_cell(
+    rows: pd.DataFrame, knobs: list[str], value: str = "reach", costs: Sequence[str] = SPENT, n: int | None = None
+) -> pd.DataFrame:
+    """Means over seeds, for each setting of the knobs that two seeds or more have: a value, its interval, and costs.
+
+    Args:
+        rows: a row for each seed and setting.
+        value: the column with an ``interval`` beside it.
+        costs: further columns.
+        n: instances behind each value, if it is a share.
+    """
+    groups = [(cell, own) for cell, own in rows.groupby(knobs) if len(own) > 1]
+    found = []
+    for _, own in groups:
+        values = own[value].tolist()
+        told = mean_of_seeds(values) if n is None else share_of_seeds(values, n)
+        found.append({value: told.value, "interval": told, **own[[*costs]].mean()})
+    settings = list(zip(*(cell for cell, _ in groups), strict=True)) or [[]] * len(knobs)
+    index = pd.MultiIndex.from_arrays(settings, names=knobs)
+    return pd.DataFrame(found, columns=[value, "interval", *costs], index=index)
 
 
 def searched() -> pd.DataFrame:
@@ -258,16 +289,18 @@ def searching() -> Panel:
         share = part[f"right_{hops.value}"] / part["n"]
         part = part.assign(share=share, millions=part["flops_wake"] / 1e6)
         judged = part[(part["judge_error"] == error.value) | part["kind"].isin(["one", "majority"])]
-        table = judged.groupby(["kind", "thought", "branches"])[["share", "millions"]].mean().reset_index()
+        knobs, n = ["kind", "thought", "branches"], int(rows["n"].min())
+        table = by_cell(judged, knobs, "share", ["millions"], n).reset_index()
         with fig.batch_update():
             for kind, trace in dots.items():
                 own = table[table["kind"] == kind]
-                trace.x, trace.y = style.column(own["millions"].to_numpy()), style.column(own["share"].to_numpy())
+                trace.x, trace.y = style.column(own["millions"]), style.column(own["share"])
+                trace.error_y = style.error_bars(own["interval"].tolist())
         blind = table[table["kind"] == "guess"].groupby("branches")["share"].mean()
         told = " and ".join(f"{s:.2f} with {b} guesses" for b, s in blind.items())
         return f"Among blind guesses, which cost nothing, the same judge takes a right one in a share of {told}."
 
-    source = f"Stored: data/results/{MODEL}-search.csv, from `labkit search {MODEL}`; mean of the seeds there."
+    source = f"Stored: data/results/{MODEL}-search.csv, from `labkit search {MODEL}`, with 95% intervals over seeds."
     return Panel("axes-search", show, controls=[error, passes, hops], figures=[fig], source=source)
 
 

@@ -6,14 +6,17 @@ import numpy as np
 import pandas as pd
 
 from labkit.explore import style
-from labkit.explore.axes import ARMS, MODEL, NOTHING, TRAINED, arms_in, stored_at, thinkers
+from labkit.explore.axes import ARMS, NOTHING, TRAINED, arms_in, complete, stored_at, thinkers
 from labkit.explore.panel import Panel, choice
 from labkit.files import data_dir
 from labkit.intervals import Interval
 from labkit.laws.comparing import held_out_reach, predicted_reach
+from labkit.laws.telling import specialists
 from labkit.laws.verdict import judge
 
 __all__ = ["corners", "held_out", "pays_from", "verdicts"]
+
+CORNERS = ((1, 0), (TRAINED, 0), (1, 2), (TRAINED, 2))  # N and R
 
 
 def verdicts() -> pd.DataFrame:
@@ -34,37 +37,53 @@ def verdicts() -> pd.DataFrame:
     return shown.assign(elastic=rows["verdict"], specialists=special, both=rows["both"])
 
 
-def corners(rows: pd.DataFrame) -> Panel:
-    """The four corners of an arm with intervals, and where the last would lie if the axes added or multiplied."""
+def corners(rows: pd.DataFrame, special: pd.DataFrame | None = None) -> Panel:
+    """The four corners of an arm with intervals, and where the last would lie if the axes added or multiplied.
+
+    Args:
+        rows: of elastic models, from `labkit.explore.axes.swept`.
+        special: of specialists, from ``swept("corners")``; they stand beside the elastic ones.
+    """
     arms = arms_in(rows) or ["even"]
     arm = choice("a step of thought is", [(ARMS[a], a) for a in arms], arms[0])
     fig = style.figure(
         "compound-corners", "Four corners", x="sleep passes N and steps of thought R", y="reach (hops)",
         y_range=(0, 10.5), width=640,
     )  # fmt: skip
-    names = [f"N = {n}, R = {r}" for n, r in ((1, 0), (4, 0), (1, 2), (4, 2))]
+    names = [f"N = {n}, R = {r}" for n, r in CORNERS]
     fig.update_xaxes(type="category", categoryorder="array", categoryarray=names, range=(-0.5, 3.5))
     measured = style.line(fig, "measured", colour=style.ROLES["model"], mode="markers", marker_size=10)
+    apart = style.line(fig, "specialists", colour=style.GREY, mode="markers", marker_symbol="diamond-open",
+                       marker_size=12)  # fmt: skip
     added = style.line(fig, "if they added", colour=style.ROLES["rival"], mode="markers", marker_symbol="line-ew-open",
                        marker_size=22)  # fmt: skip
     times = style.line(fig, "if they multiplied", colour=style.ROLES["ceiling"], mode="markers",
                        marker_symbol="line-ew-open", marker_size=22)  # fmt: skip
 
     def show() -> str:
-        part = rows[(rows["checkpoint"] == f"think-{arm.value}-32") & rows["passes"].between(1, TRAINED)]
+        part = complete(rows, arm.value)
         if not len(part):
             return NOTHING.format("`labkit sweep arms`")
         found = judge(part, rivals=thinkers())
-        four = [found.corners[cell] for cell in ((1, 0), (TRAINED, 0), (1, 2), (TRAINED, 2))]
+        four = [found.corners[cell] for cell in CORNERS]
+        own = specialists(special, arm.value) if special is not None else None
+        theirs = judge(own, rivals=thinkers()) if own is not None else None
         base, sleep, think = (i.value for i in four[:3])
         with fig.batch_update():
             measured.x, measured.y = names, style.column([i.value for i in four])
             measured.error_y = style.error_bars(four)
+            there = [theirs.corners[cell] for cell in CORNERS] if theirs else []
+            apart.x, apart.y = names[: len(there)], style.column([i.value for i in there])
+            apart.error_y = style.error_bars(there)
             added.x, added.y = names[3:], style.column([sleep + think - base])
             times.x, times.y = names[3:], style.column([sleep * think / base])
-        return f"{part['seed'].nunique()} seeds. {found.sentence}"
+        said = f"{part['seed'].nunique()} seeds. {found.sentence}"
+        if own is not None and theirs is not None:
+            said += f" Specialists, {own['seed'].nunique()} seeds: {theirs.sentence}"
+        return said
 
-    source = f"{stored_at(rows, 'arms')} Rivals in the contest: data/results/sweep-long.csv."
+    source = f"{stored_at(rows, 'arms')} Specialists: data/results/sweep-corners.csv. Rivals in the contest: "
+    source += "data/results/sweep-long.csv."
     return Panel("compound-corners", show, controls=[arm], figures=[fig], source=source)
 
 
@@ -83,7 +102,7 @@ def held_out(rows: pd.DataFrame) -> Panel:
     }
 
     def show() -> str:
-        part = rows[(rows["checkpoint"] == f"think-{arm.value}-32") & rows["passes"].between(1, TRAINED)]
+        part = complete(rows, arm.value)
         if not len(part):
             return NOTHING.format("`labkit sweep arms`")
         far = predicted_reach(part)
@@ -105,7 +124,7 @@ def pays_from(rows: pd.DataFrame, questions: tuple[int, ...] = (1, 4, 16, 64, 25
 
     Returns a row for each N and a column for each q; the R are rounded up.
     """
-    part = rows[(rows["checkpoint"] == MODEL) & rows["passes"].between(1, TRAINED)]
+    part = complete(rows)
     if not len(part):
         return pd.DataFrame()
     means = part.groupby(["passes", "thought"])[["reach", "flops_sleep", "flops_wake"]].mean()

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from labkit.explore import style
-from labkit.explore.axes import ARMS, NOTHING, TRAINED, arms_in, stored_at, thinkers
+from labkit.explore.axes import ARMS, NOTHING, TRAINED, arms_in, complete, stored_at, thinkers
 from labkit.explore.panel import Panel, choice
 from labkit.files import data_dir
 from labkit.intervals import mean_of_seeds
@@ -89,7 +89,7 @@ def contests(rows: pd.DataFrame) -> Panel:
     line = style.line(fig, "lead of the best mix", colour=style.ROLES["model"])
     far, leads = thinkers(), {}
     for name in arms:
-        part = rows[(rows["checkpoint"] == f"think-{name}-32") & rows["passes"].between(1, TRAINED)]
+        part = complete(rows, name)
         by_questions = {q: contest(part, q, far) for q in QUESTIONS} if len(part) else {}
         leads[name] = {q: lead for q, lead in by_questions.items() if lead is not None}
 

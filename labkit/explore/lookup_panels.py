@@ -6,7 +6,7 @@ import pandas as pd
 
 from labkit.costs import answer_cost
 from labkit.explore import style
-from labkit.explore.axes import NOTHING, TRAINED, stored_at
+from labkit.explore.axes import NOTHING, TRAINED, by_cell, stored_at
 from labkit.explore.panel import Panel, choice, slider
 from labkit.files import data_dir
 from labkit.intervals import mean_of_seeds
@@ -29,7 +29,9 @@ def shapes(rows: pd.DataFrame) -> Panel:
     style.log_axis(fig.layout.xaxis, (1, 2, 3, 4, 6, 10))
     style.log_axis(fig.layout.yaxis, (0.1, 0.2, 0.3, 0.5, 1))
     lines = {k: style.line(fig, name, colour=c) for (k, name), c in zip(KNOBS.items(), style.CYCLE, strict=False)}
-    known = rows[rows["passes"].between(1, TRAINED)] if len(rows) else rows
+    known = rows[rows["passes"].between(1, TRAINED)]
+    if len(known) and known.groupby("checkpoint")["seed"].nunique().min() < 2:
+        known = known.iloc[:0]  # one seed has no interval
 
     def show() -> str:
         if not len(known):
@@ -81,14 +83,15 @@ def lookups(rows: pd.DataFrame) -> Panel:
         chosen = (rows["chooser_error"] == error.value) | (rows["lookups"] == 0)
         part = rows[chosen & (rows["thought"] == thought.value)]
         part = part.assign(share=part[f"right_{hops.value}"] / part["n"], cost=answer_cost(part, questions.value) / 1e6)
-        table = part.groupby(["passes", "lookups"])[["share", "cost"]].mean()
+        table = by_cell(part, ["passes", "lookups"], "share", ["cost"], int(part["n"].min()))
         with fig.batch_update():
             for n, line in lines.items():
                 own = table.loc[n]
-                line.x, line.y = style.column(own["cost"].to_numpy()), style.column(own["share"].to_numpy())
+                line.x, line.y = style.column(own["cost"]), style.column(own["share"])
+                line.error_y = style.error_bars(own["interval"].tolist())
         most = int(rows["lookups"].max())
         told = [f"N = {n}: {table.loc[(n, 0), 'share']:.2f} to {table.loc[(n, most), 'share']:.2f}" for n in levels]
         return f"Right from B = 0 to B = {most}, all windows: {'; '.join(told)}."
 
-    source = f"Stored: data/results/{ARCHIVE}-lookups.csv, from `labkit lookups {ARCHIVE}`; means of the seeds."
+    source = f"Stored: data/results/{ARCHIVE}-lookups.csv, from `labkit lookups {ARCHIVE}`; 95% intervals over seeds."
     return Panel("axes-lookups", show, controls=[hops, thought, error, questions], figures=[fig], source=source)

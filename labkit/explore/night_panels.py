@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from labkit.explore import style
-from labkit.explore.axes import NOTHING
+from labkit.explore.axes import KNOBS, NOTHING, by_cell
 from labkit.explore.panel import Panel, choice
 from labkit.files import data_dir
 from labkit.intervals import Interval, mean_of_seeds, share_of_seeds
@@ -50,7 +50,7 @@ def thinking_and_answering(rows: pd.DataFrame, passes: int = 1) -> pd.DataFrame:
     """
     own = rows[(rows["night"] == rows["night"].max()) & (rows["notes"] == "own") & (rows["passes"] == passes)]
     told = {
-        (f"notes, R = {written}", f"answers, R = {thought}"): share_of_seeds(part["wrong_at_first"].tolist()).told("")
+        (f"notes, R = {written}", f"answers, R = {thought}"): _share(part, "wrong_at_first").told("")
         for (written, thought), part in own.groupby(["written", "thought"])
         if len(part) > 1
     }
@@ -71,7 +71,8 @@ def misled(rows: pd.DataFrame, thought: int, wrong: float = 0.3) -> pd.DataFrame
     names = {"misled": "answered as the wrong note says", "unmoved": "right all the same"}
     told = {
         f"N = {n}": {
-            name: share_of_seeds((part[key] / part["misnoted"]).tolist()).told("") for key, name in names.items()
+            name: share_of_seeds((part[key] / part["misnoted"]).tolist(), int(part["n"].min())).told("")
+            for key, name in names.items()
         }
         for n, part in last[last["wrong"] == wrong].groupby("passes")
         if len(part) > 1
@@ -83,7 +84,7 @@ def last_night(rows: pd.DataFrame, thought: int, column: str = "wrong_at_first")
     """After the last night: a row for each way and a column for each N, value and interval over seeds in words."""
     part = rows[(rows["night"] == rows["night"].max()) & (rows["thought"] == thought)]
     told = {
-        (way, int(n)): share_of_seeds(own[column].tolist()).told("")
+        (way, int(n)): _share(own, column).told("")
         for (notes, wrong, n), own in part.groupby(["notes", "wrong", "passes"])
         if (way := WAYS.get((notes, wrong))) and len(own) > 1
     }
@@ -118,8 +119,7 @@ def nights(rows: pd.DataFrame) -> Panel:
         with fig.batch_update():
             for way, line in lines.items():
                 own = part[(part["notes"] == way[0]) & (part["wrong"] == way[1])]
-                seeds = own.groupby("night")["wrong_at_first"].agg(list)
-                found = {n: share_of_seeds(values) for n, values in seeds.items() if len(values) > 1}
+                found = {n: _share(those, "wrong_at_first") for n, those in own.groupby("night") if len(those) > 1}
                 line.x, line.y = style.column([*found]), style.column([i.value for i in found.values()])
                 ends = ([i.low for i in found.values()], [i.high for i in found.values()])
                 bands[way].update(style.band_outline([*found], *ends))
@@ -160,8 +160,10 @@ def bought(rows: pd.DataFrame, thinkers: pd.DataFrame) -> Panel:
         least = []
         with fig.batch_update():
             for kind, trace in dots.items():
-                means = parts[kind].groupby(["passes", "thought"])[["bill", "wrong_at_first"]].mean().reset_index()
+                n = int(parts[kind]["n"].min())
+                means = by_cell(parts[kind], KNOBS, "wrong_at_first", ["bill"], n).reset_index()
                 trace.x, trace.y = style.column(means["bill"] / 1e6), style.column(means["wrong_at_first"])
+                trace.error_y = style.error_bars(means["interval"].tolist())
                 trace.text = [f"N = {n}, R = {r}" for n, r in zip(means["passes"], means["thought"], strict=True)]
                 known = means[means["wrong_at_first"] < ENOUGH]
                 cheap = known.sort_values("bill").iloc[0] if len(known) else None
@@ -169,7 +171,8 @@ def bought(rows: pd.DataFrame, thinkers: pd.DataFrame) -> Panel:
                 least.append(f"{names[kind]}: {told}" + ("" if cheap is None else f"R = {cheap['thought']:.0f})"))
         return f"Cheapest to be wrong in less than {ENOUGH:.0%}, in millions: {'; '.join(least)}."
 
-    source = f"Stored: data/results/{NIGHTS}-by-night.csv and {LONG}-by-night.csv; means of the seeds, N from 1 to 4."
+    source = f"Stored: data/results/{NIGHTS}-by-night.csv and {LONG}-by-night.csv; N from 1 to 4, with "
+    source += "95% intervals over seeds."
     return Panel("compound-bills", show, controls=[questions], figures=[fig], source=source)
 
 
@@ -181,3 +184,8 @@ def contests(rows: pd.DataFrame, thinkers: pd.DataFrame) -> pd.DataFrame:
     table = pd.DataFrame(found).set_index("questions")
     table = table.assign(lead=[lead.told("+") if lead else "" for lead in table["lead"]])
     return table.rename(columns={"lead": "less wrong"})
+
+
+def _share(rows: pd.DataFrame, column: str) -> Interval:
+    """The mean of a column of shares, one row for each seed, with its interval."""
+    return share_of_seeds(rows[column].tolist(), int(rows["n"].min()))

@@ -7,7 +7,7 @@ import pandas as pd
 
 from labkit.costs import answer_cost
 from labkit.explore import style
-from labkit.explore.axes import MODEL, NOTHING, TRAINED, searched, thinkers
+from labkit.explore.axes import MODEL, NOTHING, TRAINED, by_cell, searched, thinkers
 from labkit.explore.law_panels import said
 from labkit.explore.panel import Panel, choice, slider
 from labkit.laws.forms import LAWS, axes_of
@@ -24,7 +24,8 @@ def cells(rows: pd.DataFrame) -> pd.DataFrame:
     """Every measured way to spend, with its share right over all hops and its cost, means of the seeds.
 
     Models of several widths with N up to 4 and R up to 2; of the smallest, also those that only think, R up to 9, and
-    the majority of B chains. `predicted` is the share that the best law says (`best_law`), which knows no search.
+    the majority of B chains. `predicted` is the share that the best law says (`best_law`), which knows no search
+    and no more thought than the models of several widths.
     """
     known = rows[rows["passes"].between(1, TRAINED)]
     if not len(known):
@@ -39,12 +40,13 @@ def cells(rows: pd.DataFrame) -> pd.DataFrame:
     table = table[table["seed"].isin(known["seed"])]  # else one would compare some seeds with others
     depths = depths_of(table)
     share = table[[f"right_{d}" for d in depths]].sum(axis=1) / (table["n"] * len(depths))
-    table = table.assign(share=share).groupby(CELL)[["share", *COSTS]].mean().reset_index()
+    table = by_cell(table.assign(share=share), CELL, "share", COSTS, int(table["n"].min())).reset_index()
     law, numbers = best_law()
     predicted = np.full(len(table), np.nan)
     if numbers:
         predicted = 1 - LAWS[law].predict(numbers, axes_of(LAWS[law], table))
-    return table.assign(predicted=np.where(table["branches"] == 1, predicted, np.nan))
+    inside = (table["branches"] == 1) & (table["thought"] <= known["thought"].max())  # what the law was fitted to
+    return table.assign(predicted=np.where(inside, predicted, np.nan))
 
 
 def best_law() -> tuple[str, dict[str, float]]:
@@ -97,18 +99,18 @@ def planner(rows: pd.DataFrame) -> Panel:
             one, paying = table[chosen].iloc[0], float(cost[chosen].iloc[0])
             guess = f"; the {law} law says {one['predicted']:.2f}" if one["predicted"] == one["predicted"] else ""
             state = "within" if paying <= budget.value else "over"
-            told = f"My split costs {paying:.2f} million, {state} the budget: {one['share']:.2f} right{guess}."
+            told = f"My split costs {paying:.2f} million, {state} the budget: {one['interval'].told('')} right{guess}."
         if not within.any():
             return f"{told} Nothing can be had for {budget.value} million; the cheapest costs {cost.min():.2f}."
         first = table[top].iloc[0]
         return (
             f"{told} Best within it: {first['params']:,.0f} weights, N = {first['passes']:.0f}, "
-            f"R = {first['thought']:.0f}, B = {first['branches']:.0f}, {first['share']:.2f} right."
+            f"R = {first['thought']:.0f}, B = {first['branches']:.0f}, {first['interval'].told('')} right."
         )
 
     source = (
         "Stored: data/results/sweep-sizes.csv, sweep-long.csv (one pass, R above 2) and "
-        f"{MODEL}-search.csv (B above 1), means of the seeds; laws of data/results/laws-sizes.csv."
+        f"{MODEL}-search.csv (B above 1), means of the seeds with 95% intervals; laws of data/results/laws-sizes.csv."
     )
     controls = [budget, questions, price, width, passes, thought, branches]
     return Panel("compound-planner", show, controls=controls, figures=[fig], source=source)

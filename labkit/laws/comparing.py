@@ -108,7 +108,8 @@ def substitution(rows: pd.DataFrame, law: str, passes: Sequence[int], thought: i
     """How many times the parameters one needs at N = 1 to equal N passes, by a fitted law, at the smallest width.
 
     Where no number of parameters is enough by the law, which may saturate above the error that is wanted, it is
-    infinite. Columns: passes, times, low, high (a jackknife over seeds, on a logarithmic scale).
+    infinite. Columns: passes, times, low, high: a jackknife over seeds, on a logarithmic scale. There is no interval
+    (NaN) where no number is enough, also without one of the seeds.
     """
     least = float(rows["params"].min())
 
@@ -119,9 +120,9 @@ def substitution(rows: pd.DataFrame, law: str, passes: Sequence[int], thought: i
     centre = times(rows)
     with np.errstate(invalid="ignore"):
         low, high = jackknife(rows, times, centre)
-    ends = [np.exp(np.where(np.isfinite(end), end, inf)) for end, inf in ((low, 0.0), (high, np.inf))]
-    table = {"passes": list(passes), "times": np.exp(centre), "low": ends[0], "high": ends[1]}
-    return pd.DataFrame(table)
+    known = np.isfinite(low) & np.isfinite(high)
+    ends = {name: np.exp(np.where(known, end, np.nan)) for name, end in (("low", low), ("high", high))}
+    return pd.DataFrame({"passes": list(passes), "times": np.exp(centre), **ends})
 
 
 def _equal(found: Fit, params: float, passes: int, thought: int) -> float:

@@ -28,7 +28,7 @@ A cell that did not train, or a first hop that came late, is such a residual.
 
 STARTS, TRIED = 200, 6  # first guesses drawn, and how many of the best are gone on with
 BELOW = -0.5
-"""The least floor E in the fits that intervals are made of. Held at zero in all of them, it would have no interval."""
+"""The least floor E in the fits that its interval is made of; one that ends here has nothing to hold it."""
 LOGS = (float(np.log(1e-6)), float(np.log(20.0)))
 """The range of numbers on a logarithmic scale."""
 
@@ -40,7 +40,8 @@ class Fit:
     Attributes:
         law: which one.
         params: the numbers by name, in the units of the table.
-        intervals: 95% intervals of the numbers: a jackknife over seeds, Student's t. With one seed they are missing.
+        intervals: 95% intervals of the numbers: a jackknife over seeds, Student's t. With one seed they are missing,
+            and so is that of a floor E of which the rows tell nothing.
         loss: mean of the robust squared residuals.
         seeds: seeds behind it.
     """
@@ -77,15 +78,36 @@ def fit(rows: pd.DataFrame, law: str = "additive") -> Fit:
     found = _fitted(form, rows, unit)
     params = _in_units(form, found.x, unit)
 
-    def freely(kept: pd.DataFrame) -> Floats:
-        return np.array(_stretched(_in_units(form, _fitted(form, kept, unit, found.x, BELOW).x, unit)))
+    def without(kept: pd.DataFrame) -> Floats:
+        return np.array(_stretched(_in_units(form, _fitted(form, kept, unit, found.x).x, unit)))
 
     intervals: dict[str, Interval] = {}
     if len(seeds) > 1:
-        ends = [_values(form, end) for end in jackknife(rows, freely, freely(rows))]
-        ends[0]["E"] = max(0.0, ends[0]["E"])
-        intervals = {n: Interval(x, min(x, ends[0][n]), max(x, ends[1][n])) for n, x in params.items()}
+        ends = [_values(form, end) for end in jackknife(rows, without, np.array(_stretched(params)))]
+        intervals = {n: Interval(x, float(ends[0][n]), float(ends[1][n])) for n, x in params.items()}
+        if (floor := _floor(form, rows, unit, found.x)) is None:
+            del intervals["E"]
+        else:
+            intervals["E"] = floor
     return Fit(form, params, intervals, float(2 * found.cost / len(rows)), seeds)
+
+
+def _floor(form: Law, rows: pd.DataFrame, unit: float, start: Floats) -> Interval | None:
+    """The floor's interval, from fits in which it may lie below zero; None where one of them ends at `BELOW`.
+
+    Held at zero, it might not move whichever seed is left out, and would have no width.
+    """
+    at, found = list(form.spans).index("E"), []
+
+    def freely(kept: pd.DataFrame) -> Floats:
+        found.append(float(_fitted(form, kept, unit, start, BELOW).x[at]))
+        return np.array(found[-1:])
+
+    (low,), (high,) = jackknife(rows, freely, freely(rows))
+    if min(found) < BELOW + 1e-3:
+        return None
+    value = float(start[at])
+    return Interval(value, max(0.0, min(value, float(low))), max(value, float(high)))
 
 
 def jackknife(

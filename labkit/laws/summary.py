@@ -31,23 +31,26 @@ def summary(
         questions: how many a sleep serves, for what total operations explain.
         most: N above it, which no lesson had, is left out of all fits.
 
-    Returns a table of `COLUMNS`. By `what`: "number" of a law that is fitted to the whole grid; "held out", how far off
-    (root mean square) it is on the dear cells when fitted to the cheap ones, and "gain" against not extrapolating;
-    "substitution", how many times the parameters of the smallest model at N = 1 equal N passes, without thought;
-    "explained", shares of the variance over cells; "size and sleep", what both reach beyond each (`size_and_sleep`);
-    "oversleeping", the change of accuracy from one N to the next where its whole interval lies below 0.
+    Returns a table of `COLUMNS`; where there is no interval, its ends are missing. By `what`: "number" of a law that
+    is fitted to the whole grid; "held out", how far off (root mean square) it is on the dear cells when fitted to the
+    cheap ones, and "gain" against not extrapolating; "substitution", how many times the parameters of the smallest
+    model at N = 1 equal N passes, without thought; "explained", shares of the variance over cells; "size and sleep",
+    what both reach beyond each (`size_and_sleep`); "oversleeping", the change of accuracy from one N to the next where
+    its whole interval lies below 0.
     """
     known = rows[rows["passes"].between(1, most)]
     found: list[tuple[str, str, str, float, float, float]] = []
     for name in LAWS:
-        for number, interval in fit(known, name).intervals.items():
-            found.append(("number", name, number, *interval))
+        fitted = fit(known, name)
+        for number, value in fitted.params.items():
+            found.append(("number", name, number, *fitted.intervals.get(number, (value, np.nan, np.nan))))
     for row in held_out(known, list(LAWS)).to_dict("records"):
         found.append(("held out", row["law"], "rms", row["rms"], row["low"], row["high"]))
         found.append(("gain", row["law"], "rms", row["gain"], row["gain_low"], row["gain_high"]))
     for name in WITH_ALL:
         for row in substitution(known, name, list(passes)).to_dict("records"):
-            found.append(("substitution", name, f"N = {row['passes']}", row["times"], row["low"], row["high"]))
+            asked = f"N = {row['passes']}" + ", beyond the fits" * (row["passes"] > most)
+            found.append(("substitution", name, asked, row["times"], row["low"], row["high"]))
     for served in questions:
         for part, interval in explained(known, served).items():
             found.append(("explained", f"{served} question{'s' * (served != 1)} a sleep", part, *interval))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,11 @@ def log_odds(rows: pd.DataFrame) -> Interval:
 
 
 def verdicts(
-    rows: pd.DataFrame, corners: pd.DataFrame | None = None, rivals: pd.DataFrame | None = None, most: int = 4
+    rows: pd.DataFrame,
+    corners: pd.DataFrame | None = None,
+    rivals: pd.DataFrame | None = None,
+    most: int = 4,
+    pieces: Mapping[str, int] | None = None,
 ) -> pd.DataFrame:
     """A row for each elastic model: what its axes do, and whether the specialists of its arm say the same.
 
@@ -83,6 +88,8 @@ def verdicts(
         rows: of a sweep of elastic models; N above `most`, which no lesson had, is left out.
         corners: of the sweep of specialists, if there is one.
         rivals: of models that know one axis only, for the contest at equal operations.
+        pieces: tokens of a written step, by model, where it is not one. Of longer ones the null is not known, since
+            rows tell how often single tokens are right.
     """
     told = []
     for name, part in whole_seeds(rows[rows["passes"] <= most]).groupby("checkpoint", sort=False):
@@ -91,6 +98,8 @@ def verdicts(
         trace, found = part["trace"].iloc[0], judge(part, rivals=rivals)
         own = specialists(corners, trace) if corners is not None else None
         row = {"model": name, **as_row(part, found), **_beside(found, own, rivals)}
+        if (pieces or {}).get(str(name), 1) == 1:
+            row |= _columns("above_null", above_the_null(part))
         for (n, r), price in (elasticity(part, own) if own is not None else {}).items():
             row |= _columns(f"price_{n}_{r}", price)
         told.append(row)
@@ -111,7 +120,6 @@ def as_row(rows: pd.DataFrame, found: Verdict) -> dict[str, Any]:
     for questions, lead in (found.mix or {}).items():
         row |= _columns(f"mix_{questions}", lead)
     row |= {"contest_seeds": found.contest_seeds, "rivals_censored": found.rivals_censored}
-    row |= _columns("above_null", above_the_null(rows))
     return {**row, "verdict": found.word, "sentence": found.sentence}
 
 

@@ -106,7 +106,8 @@ def judge(
 
 def whole_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of those seeds that have every cell any seed of the same model has: a sweep may still be going on."""
-    cells = rows.groupby(["checkpoint", "seed"]).size()
+    knobs = [name for name in ("passes", "thought", "carry", "asked") if name in rows]
+    cells = rows.drop_duplicates(["checkpoint", "seed", *knobs]).groupby(["checkpoint", "seed"]).size()
     most = cells.groupby("checkpoint").transform("max")
     whole = set(cells.index[cells == most])
     return rows[[key in whole for key in rows[["checkpoint", "seed"]].itertuples(index=False, name=None)]]
