@@ -84,3 +84,19 @@ def rows_of(
                               "n": 1000, "carry": "both", "asked": "after", "params": 1000,
                               **right, **costs})  # fmt: skip
     return pd.DataFrame(found)
+
+
+def told_value(value: float) -> str:
+    """A number as the log writes it: .15, 1.26."""
+    return f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.2f}"
+
+
+def signed(interval: Interval) -> str:
+    """As the log tells leads: +1.26 [.17, 2.34]."""
+    ends = f"[{told_value(interval.low)}, {told_value(interval.high)}]"
+    return f"{'+' if interval.value > 0 else ''}{told_value(interval.value)} {ends}"
+
+
+def told_share(interval: Interval) -> str:
+    """As the log tells shares: .56 [.33, .79]."""
+    return signed(interval).removeprefix("+")

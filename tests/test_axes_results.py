@@ -19,25 +19,13 @@ from labkit.laws.teaching import times_less
 from labkit.laws.telling import verdicts
 from labkit.laws.verdict import contest
 
+from swept import signed, told_share
 from swept import told as summary_told
+from swept import told_value as told
 
 ROOT = Path(__file__).resolve().parent.parent
 README = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
 LOG = " ".join((ROOT / "data" / "LOG.md").read_text(encoding="utf-8").split())
-
-
-def told(value: float) -> str:
-    return f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.2f}"
-
-
-def signed(interval: Interval) -> str:
-    """As the log tells leads: +1.26 [.17, 2.34]."""
-    return f"{'+' * (interval.value > 0)}{told(interval.value)} [{told(interval.low)}, {told(interval.high)}]"
-
-
-def told_share(interval: Interval) -> str:
-    """As the log tells shares: .56 [.33, .79]."""
-    return signed(interval).removeprefix("+")
 
 
 @pytest.fixture(scope="module")
@@ -237,25 +225,10 @@ def test_what_a_step_of_thought_is() -> None:
     assert "({:.2f} [{:.2f}, {:.2f}] hops beyond the sum)".format(
         *(loops[f"interaction{end}"] for end in ("", "_low", "_high"))
     ).replace("0.", ".") in README
-    single = rows[rows["checkpoint"] == "think-single-32"].pivot_table(
-        index="seed", columns=["passes", "thought"], values="reach"
-    )
-    for n in (1, 4):
-        assert f"{single[n, 0].mean():.2f}" == {1: "1.19", 4: "2.12"}[n]
-        assert f"{single[n, 2].mean():.2f}" == {1: "3.19", 4: "3.95"}[n]
     looped = rows[rows["checkpoint"] == "think-loops-32"].pivot_table(
         index="seed", columns=["passes", "thought"], values="reach"
     )
     assert ((looped[1, 2] - looped[1, 0]) > 0.5).sum() == 4, "loops are learned in four seeds of six"
-
-
-def test_rule_110_with_thought() -> None:
-    rows = axes.swept("automaton")
-    reach = rows.pivot_table(index="checkpoint", columns=["passes", "thought"], values="reach").round(2)
-    assert reach[1, 0].tolist() == pytest.approx([1.13, 1.90]) and reach[4, 0].tolist() == pytest.approx([1.32, 2.86])
-    after = rows[(rows["thought"] > 0) & rows["passes"].between(1, 4)]
-    next_step = after.groupby(["checkpoint", "passes", "thought"])["right_1"].mean() / 1000
-    assert next_step.round(2).between(0.57, 0.6).all(), "near a guess"
 
 
 def test_a_rival_that_only_thinks() -> None:

@@ -9,6 +9,7 @@ from labkit.explore import style
 from labkit.explore.panel import Panel, choice, slider
 from labkit.files import data_dir
 from labkit.idle import Costs, simulate
+from labkit.intervals import mean_of_seeds
 from labkit.results import read_rows
 
 __all__ = ["free_until", "many_days", "one_day", "stored"]
@@ -70,7 +71,7 @@ def one_day(rows: pd.DataFrame) -> Panel:
 
 
 def many_days(rows: pd.DataFrame) -> Panel:
-    """Right answers and waiting against load, a line for each N, mean of the seeds."""
+    """Right answers and waiting against load, a line for each N, with 95% intervals over simulated days."""
     questions = choice("questions about a window", sorted({int(q) for q in rows["questions"]}) or [4], 4)
     figures = {
         "right": style.figure(
@@ -93,13 +94,14 @@ def many_days(rows: pd.DataFrame) -> Panel:
         part = rows[rows["questions"] == questions.value]
         if not len(part):
             return NOTHING
-        means = part.groupby(["passes", "load"])[["right", "late"]].mean()
+        days = part.assign(late=1e3 * part["late"]).groupby(["passes", "load"])[["right", "late"]].agg(list)
         for what, fig in figures.items():
             with fig.batch_update():
                 for n in PASSES:
-                    own = means.loc[n, what]
-                    lines[what, n].x = style.column(own.index.to_numpy())
-                    lines[what, n].y = style.column(own.to_numpy() * (1e3 if what == "late" else 1))
+                    found = [mean_of_seeds(values) for values in days.loc[n, what]]
+                    lines[what, n].x = style.column(days.loc[n].index)
+                    lines[what, n].y = style.column([i.value for i in found])
+                    lines[what, n].error_y = style.error_bars(found)
         until = {n: free_until(rows, questions.value, n) for n in PASSES[1:]}
         told = "; ".join(f"N = {n} to {load:.0%}" for n, load in until.items() if load)
         return f"With {questions.value} questions a window sleep keeps nine tenths of its worth: {told or 'never'}."
