@@ -60,14 +60,17 @@ def corners(rows: pd.DataFrame, special: pd.DataFrame | None = None) -> Panel:
     times = style.line(fig, "if they multiplied", colour=style.ROLES["ceiling"], mode="markers",
                        marker_symbol="line-ew-open", marker_size=22)  # fmt: skip
 
+    far = thinkers()
+    elastic = {name: complete(rows, name) for name in arms}
+    alone = {name: specialists(special, name) if special is not None else None for name in arms}
+    # judged here and not at a move, which has less time than that takes
+    told = {name: judge(part, rivals=far) for name, part in elastic.items() if len(part)}
+    told_alone = {name: judge(part, rivals=far) for name, part in alone.items() if part is not None}
+
     def show() -> str:
-        part = complete(rows, arm.value)
-        if not len(part):
+        if (found := told.get(arm.value)) is None:
             return NOTHING.format("`labkit sweep arms`")
-        found = judge(part, rivals=thinkers())
-        four = [found.corners[cell] for cell in CORNERS]
-        own = specialists(special, arm.value) if special is not None else None
-        theirs = judge(own, rivals=thinkers()) if own is not None else None
+        four, theirs = [found.corners[cell] for cell in CORNERS], told_alone.get(arm.value)
         base, sleep, think = (i.value for i in four[:3])
         with fig.batch_update():
             measured.x, measured.y = names, style.column([i.value for i in four])
@@ -77,7 +80,8 @@ def corners(rows: pd.DataFrame, special: pd.DataFrame | None = None) -> Panel:
             apart.error_y = style.error_bars(there)
             added.x, added.y = names[3:], style.column([sleep + think - base])
             times.x, times.y = names[3:], style.column([sleep * think / base])
-        said = f"{part['seed'].nunique()} seeds. {found.sentence}"
+        said = f"{elastic[arm.value]['seed'].nunique()} seeds. {found.sentence}"
+        own = alone[arm.value]
         if own is not None and theirs is not None:
             said += f" Specialists, {own['seed'].nunique()} seeds: {theirs.sentence}"
         return said
@@ -101,15 +105,16 @@ def held_out(rows: pd.DataFrame) -> Panel:
         for kind, colour in (("sum", style.ROLES["rival"]), ("product", style.ROLES["ceiling"]))
     }
 
+    said = {name: predicted_reach(part) for name in arms if len(part := complete(rows, name))}
+    scores = {name: held_out_reach(complete(rows, name)).set_index("law") for name in said}
+
     def show() -> str:
-        part = complete(rows, arm.value)
-        if not len(part):
+        if (far := said.get(arm.value)) is None:
             return NOTHING.format("`labkit sweep arms`")
-        far = predicted_reach(part)
         with fig.batch_update():
             for kind, trace in dots.items():
                 trace.x, trace.y = style.column(far["reach"].to_numpy()), style.column(far[kind].to_numpy())
-        scored = held_out_reach(part).set_index("law")
+        scored = scores[arm.value]
         told = ", ".join(f"{kind} {Interval(*scored.loc[kind, ['rms', 'low', 'high']]).told('')}" for kind in dots)
         return f"Off by, in hops (root mean square, mean of seeds with its interval): {told}. One dot a seed and N."
 
