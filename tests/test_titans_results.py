@@ -189,7 +189,11 @@ def test_what_the_readme_says_of_needles() -> None:
     assert len(sure) == 2 and min(sure) > 0.995 and "gated delta finds all of both as well" in brief
     theirs = figure(rows["titans-lmm", "word", 1, 16384])
     assert f"and {figure(words)} of words (LMM {theirs}; three seeds each)" in brief
-    many = [figure(rows[name, "passkey", 64, 1024]) for name in ("needle-sleep", "needle-delta", "titans-lmm")]
-    assert "the sleeping hybrid recalls {}, gated delta {}, LMM {};".format(*many) in brief
+    whole = pooled(stored_lengths()).set_index(["checkpoint", "variant", "needles", "length"])
+    many = [
+        "{} [{}, {}]".format(*map(figure, whole.loc[(name, "passkey", 64, 1024), ["accuracy", "low", "high"]]))
+        for name in ("needle-sleep", "needle-delta", "titans-lmm")
+    ]
+    assert "the sleeping hybrid recalls {}, gated delta {}, LMM {} (three seeds each)".format(*many) in brief
     streams = pooled(stored_streams(), by="checkpoint").query("not archive and age == 'document 5 after 150'")
     assert f"no memory here recalls more than {figure(streams['accuracy'].max())}." in brief

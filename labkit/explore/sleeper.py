@@ -129,8 +129,8 @@ class Explorer(Panel):
         answered = f"“{words}”: {self.sleeper.label(given, text)}, {sure:.0f} % sure; "
         answered += "right." if given == truth else f"the truth is {self.sleeper.label(truth, text)}."
         told = [
-            f"N = {n}: {int(mind.right.sum())} of {len(mind.truth)} questions are answered right, all {deeper} up to "
-            f"{mind.reach} (you guessed {self.guess.value}).",
+            f"N = {n}: {int(mind.right.sum())} of {len(mind.truth)} questions are answered right, nine in ten or more "
+            f"{f'at all {deeper} up to {mind.reach}' if mind.reach else 'nowhere'} (you guessed {self.guess.value}).",
             answered,
             f"The sleep took {1e3 * mind.seconds:.1f} ms and {n * self._pass_flops / 1e6:.1f} Mflop, one question "
             f"awake {1e3 * mind.wake_seconds:.1f} ms.",
