@@ -63,9 +63,10 @@ AXES: dict[str, tuple[Callable[[], Panel], str]] = {
         "and more windows are opened again.",
     ),
     "compound-corners": (
-        lambda: compounding.corners(axes.swept()),
-        "Reach in hops at the four corners of sleep and thought with intervals, and two marks at the last corner: "
-        "where it would lie if the axes added, and, higher, if they multiplied.",
+        lambda: compounding.corners(axes.swept(), axes.swept("corners")),
+        "Reach in hops at the four corners of sleep and thought with intervals, as dots for elastic models and "
+        "diamonds for specialists, and two marks at the last corner: where it would lie if the axes added, and, "
+        "higher, if they multiplied.",
     ),
     "compound-held-out": (
         lambda: compounding.held_out(axes.swept()),

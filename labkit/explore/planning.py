@@ -17,7 +17,6 @@ from labkit.laws.summary import WITH_ALL
 __all__ = ["best_law", "cells", "planner"]
 
 CELL = ["params", "passes", "thought", "branches"]
-COSTS = ["flops_sleep", "flops_wake"]
 
 
 def cells(rows: pd.DataFrame) -> pd.DataFrame:
@@ -40,7 +39,7 @@ def cells(rows: pd.DataFrame) -> pd.DataFrame:
     table = table[table["seed"].isin(known["seed"])]  # else one would compare some seeds with others
     depths = depths_of(table)
     share = table[[f"right_{d}" for d in depths]].sum(axis=1) / (table["n"] * len(depths))
-    table = by_cell(table.assign(share=share), CELL, "share", COSTS, int(table["n"].min())).reset_index()
+    table = by_cell(table.assign(share=share), CELL, "share", n=int(table["n"].min())).reset_index()
     law, numbers = best_law()
     predicted = np.full(len(table), np.nan)
     if numbers:
