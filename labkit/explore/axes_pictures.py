@@ -91,7 +91,7 @@ AXES: dict[str, tuple[Callable[[], Panel], str]] = {
     "compound-lessons": (
         law_panels.lessons,
         "Millions of tokens until a hop is known, against hops, a dot a seed: with two waypoints three hops by three "
-        "millions, without thought two hops at most, and later.",
+        "millions in every seed, without thought later: two hops in five seeds, three in two.",
     ),
     "compound-bills": (
         lambda: night_panels.bought(night_panels.nightly(), night_panels.nightly(night_panels.LONG)),
