@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import nbformat
@@ -10,8 +11,10 @@ import pytest
 
 from labkit import sweep
 from labkit.explore import axes, night_panels
-from labkit.intervals import Interval
+from labkit.intervals import Interval, mean_of_seeds
 from labkit.laws.reach import reach_table
+from labkit.laws.telling import specialists
+from labkit.laws.verdict import corner_values, difference_of_differences
 from labkit.search import tree_lead
 
 from swept import signed, told_share, told_value
@@ -28,6 +31,7 @@ def prose(path: Path) -> str:
 
 
 README, LOG = prose(ROOT / "README.md"), prose(ROOT / "data" / "LOG.md")
+RESULTS = prose(ROOT / "data" / "RESULTS.md")
 AXES = prose(ROOT / "notebooks" / "04_scaling_axes.ipynb")
 COMPOUNDING = prose(ROOT / "notebooks" / "05_compounding.ipynb")
 
@@ -76,6 +80,40 @@ def test_rule_110_with_thought(text: str, words: str) -> None:
     else:
         assert f"reach {small[0]} steps after one pass and {small[1]} after four at width 32, {large[0]} and" in text
         assert f"have {ends} of the cells of the very next step" in text and "is *dead* by the letter" in text
+
+
+@pytest.fixture(scope="module")
+def corners() -> dict[str, pd.DataFrame]:
+    """Reach of specialists by arm: a row for each seed and a column for each corner."""
+    rows = reach_table(sweep.read("corners"))
+    return {arm: corner_values(part) for arm in axes.ARMS if (part := specialists(rows, arm)) is not None}
+
+
+@pytest.mark.parametrize("arm", axes.ARMS)
+def test_the_table_of_specialists(corners: dict[str, pd.DataFrame], arm: str) -> None:
+    own, found = corners[arm], re.findall(r"\| ([a-z ]+) \| (\d) \| ([\d. ]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|", LOG)
+    cells = next(row[1:] for row in found if row[0] in axes.ARMS[arm])
+    means = " ".join(f"{own[cell].mean():.2f}" for cell in ((1, 0), (4, 0), (1, 2), (4, 2)))
+    moves = (own[4, 0] - own[1, 0], own[1, 2] - own[1, 0], own[4, 2] - own[1, 2])
+    assert cells == (str(len(own)), means, *(signed(mean_of_seeds(move.tolist())) for move in moves))
+
+
+def test_what_specialists_of_waypoints_say(corners: dict[str, pd.DataFrame]) -> None:
+    even = corners["even"]
+    alone, with_thought = (signed(mean_of_seeds((even[4, r] - even[1, r]).tolist())) for r in (0, 2))
+    assert len(even) == 6
+    assert f"reach by {alone} and no interaction is told" in README and f"go {with_thought} deeper than one" in README
+    assert f"reach by {alone}, which is not sure" in COMPOUNDING and f"{with_thought} hops deeper" in COMPOUNDING
+    assert ", ".join(f"{reach:.2f}" for reach in even[4, 0]) in LOG
+    assert f"would be {signed(difference_of_differences(even))}." in LOG
+    told = pd.read_csv(ROOT / "data" / "results" / "verdicts.csv").set_index("model")
+    assert told["specialists"].eq("dead").all() and told["specialists_seeds"].tolist() == [6, 3, 3, 3]
+    elastic = told.loc["think-even-32"]
+    prices = [signed(interval(elastic, f"price_{n}_{r}")) for n, r in ((1, 0), (4, 0), (1, 2), (4, 2))]
+    assert "{}, {}, {} and {}: nothing that is sure".format(*prices) in LOG
+    assert f"({signed(interval(told.loc['think-loops-32'], 'price_1_2'))}, not sure with three seeds)" in LOG
+    assert (corners["loops"][1, 2] - corners["loops"][1, 0] > 0.5).all()  # all three use their loops
+    assert f"{even[4, 2].min():.2f} to {even[4, 2].max():.2f}, where one pass reaches" in RESULTS
 
 
 def test_single_hops() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from labkit import sweep
 from labkit.explore import axes, night_panels
-from labkit.intervals import Interval, mean_of_seeds
+from labkit.intervals import Interval, mean_of_seeds, share_of_seeds
 from labkit.laws.comparing import held_out_reach
 from labkit.laws.overnight import contest as contest_of_nights
 from labkit.laws.reach import reach_table
@@ -63,7 +63,8 @@ def test_the_verdict_s_numbers() -> None:
     interaction = Interval(row["interaction"], row["interaction_low"], row["interaction_high"])
     assert f"D = +{interaction.value:.2f} [{told(interaction.low)}, {told(interaction.high)}]" in LOG
     assert row["verdict"] == "undecided" and "**undecided**: more than additive" in LOG
-    assert f"goes {-row['mix_1']:.1f} hops deeper" in README and f"lies {-row['mix_1']:.1f} hops behind it" in LOG
+    far = f"{-row['mix_1']:.1f} hops [{-row['mix_1_high']:.1f}, {-row['mix_1_low']:.1f}] deeper"
+    assert f"goes {far}" in README and f"lies {-row['mix_1']:.1f} hops behind it" in LOG
     null = f"{row['above_null']:.2f} [{row['above_null_low']:.2f}, {row['above_null_high']:.2f}]".replace("0.", ".")
     assert f"({null} above the product of its leaps)" in README and f"lies {null} above the snowball" in LOG
 
@@ -138,7 +139,8 @@ def test_what_nights_gain() -> None:
     wrong = last["wrong_at_first"].mean().map(told)
     assert f"reads each day once is wrong about the first day in {wrong['none', 0.0, 1]}," in README
     assert f"with a second pass in {wrong['none', 0.0, 2]}." in README
-    assert f"brings one pass to {wrong['own', 0.0, 1]}, for" in README
+    loop = rows[(rows["night"] == 6) & (rows["thought"] == 1) & (rows["notes"] == "own") & (rows["passes"] == 1)]
+    assert f"brings one pass to {told_share(share_of_seeds(loop['wrong_at_first'].tolist(), 300))}, for" in README
     assert f"made wrong leave {wrong['true', 1.0, 1]} wrong" in README
 
 
