@@ -116,6 +116,17 @@ def test_what_specialists_of_waypoints_say(corners: dict[str, pd.DataFrame]) -> 
     assert f"{even[4, 2].min():.2f} to {even[4, 2].max():.2f}, where one pass reaches" in RESULTS
 
 
+def test_how_often_intervals_hold_the_truth() -> None:
+    found = pd.read_csv(ROOT / "data" / "results" / "laws-recovery.csv")
+    held = {seeds: part["covered"] for seeds, part in found.groupby("seeds")}
+    ends = {s: f"{told_thousandths(c.min())} to {told_thousandths(c.max())}" for s, c in held.items()}
+    assert f"with six seeds the 33 numbers are held in {ends[6]} of the tables, with three in {ends[3]}." in LOG
+    assert len(held[3]) == len(held[6]) == 33 and (held[3] > 0.98).sum() == 1
+    widest = found.loc[held[3].idxmax()]
+    assert (widest["law"], widest["number"]) == ("interaction", "E")
+    assert f"a little too wide: {told_thousandths(widest['covered'])}" in COMPOUNDING
+
+
 def test_single_hops() -> None:
     mean = axes.swept().query("checkpoint == 'think-single-32'").groupby(["passes", "thought"])["reach"].mean()
     one, four = ([f"{mean[n, r]:.2f}" for r in (0, 2)] for n in (1, 4))
@@ -158,3 +169,7 @@ def plainly(cell: str) -> str:
 
 def first(cell: str) -> float:
     return float(cell.split()[0])
+
+
+def told_thousandths(share: float) -> str:
+    return f"{share:.3f}".removeprefix("0")
