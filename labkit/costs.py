@@ -122,11 +122,11 @@ def _delta(config: SleepConfig, length: int) -> Cost:
     made = _product(length, config.dim, mixed + 2 * heads) + _product(length, config.dim, heads * v)
     made = made + _product(length, heads * v, config.dim)
     small = config.conv * (mixed + 2 * heads * config.conv_gates) + 3 * heads + v
-    return made + Cost(heads * _memory(length, k, v), NUMBER * (small + 2 * heads * k * v))
+    return made + Cost(heads * _delta_memory(length, k, v), NUMBER * (small + 2 * heads * k * v))
 
 
-def _memory(length: int, k: int, v: int) -> int:
-    """Operations of one memory head: token by token for one token, else in chunks; see `kernels/gated_delta`."""
+def _delta_memory(length: int, k: int, v: int) -> int:
+    """Operations of one head of a gated delta memory, a token by itself or several in chunks (`kernels/gated_delta`)."""
     if length <= 1:
         return 2 * 2 * k * v * length  # looked up and read; the write is an element-wise operation
     chunks = -(-length // max(CHUNK, SHORTEST_CHUNK))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import nbformat
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 
 from labkit import sweep
+from labkit.checkpoints import list_checkpoints, read_card
 from labkit.explore import axes, night_panels
 from labkit.intervals import Interval, mean_of_seeds
 from labkit.laws.reach import reach_table
@@ -116,6 +118,29 @@ def test_what_specialists_of_waypoints_say(corners: dict[str, pd.DataFrame]) -> 
     assert f"{even[4, 2].min():.2f} to {even[4, 2].max():.2f}, where one pass reaches" in RESULTS
 
 
+def test_what_is_forgotten_over_the_nights() -> None:
+    rows = night_panels.nightly()
+    rows = rows.assign(kept=rows["old"] / rows["asked"])
+    kept = night_panels.last_night(rows, 1, "kept")
+    plain = kept.loc[["facts alone", "own thoughts", "true thoughts"], ["N = 1", "N = 2", "N = 4", "N = 8"]].map(first)
+    assert plain["N = 1"].eq(1).all() and plain.min().min() == 0.99 and "it is .99 or more" in LOG
+    some, every = (plainly(kept.loc[way, "N = 1"]) for way in ("3 in 10 wrong", "all wrong"))
+    assert f"with 3 notes in 10 wrong {some}, with all wrong {every}." in LOG
+    later = kept.loc[["3 in 10 wrong", "all wrong"], ["N = 2", "N = 4", "N = 8"]].map(first)
+    assert later.loc["3 in 10 wrong"].eq(0.96).all() and later.loc["all wrong"].between(0.86, 0.87).all()
+
+
+def test_what_all_of_it_cost() -> None:
+    cards = [read_card(*model) for model in list_checkpoints()]
+    hours: Counter[str] = Counter()
+    for card in cards:
+        hours[card["name"].split("-")[0]] += card.get("train_seconds", 0) / 3600
+    told = [f"{hours[kind]:.1f}" for kind in ("corner", "think", "nights", "archive")]
+    whole = sum(hours[kind] for kind in ("corner", "think", "nights", "archive"))
+    assert f"took {whole:.1f} hours" in LOG
+    assert "(corners {}, elastic models and rivals {}, nights {}, archive {})".format(*told) in LOG
+
+
 def test_how_often_intervals_hold_the_truth() -> None:
     found = pd.read_csv(ROOT / "data" / "results" / "laws-recovery.csv")
     held = {seeds: part["covered"] for seeds, part in found.groupby("seeds")}
@@ -150,7 +175,11 @@ def test_whether_wrong_notes_are_believed() -> None:
     assert f"answered word for word, {believed} of the time" in COMPOUNDING
     assert f"({some.loc['answered as the wrong note says', 'N = 1']} with 3 notes in 10 wrong" in LOG
     around = [night_panels.misled(rows, 2, wrong).map(plainly)["N = 1"] for wrong in (1.0, 0.3)]
-    assert f"With R = 2 it is {around[0].iloc[0]}, and with 3 in 10 wrong {around[1].iloc[1]} are right" in LOG
+    assert f"With R = 2 it is {around[0].iloc[0]}, and yet" in LOG
+    assert f"of 3 in 10 wrong ones {around[1].iloc[1]} are right all the same" in LOG
+    last = rows[(rows["night"] == 6) & (rows["passes"] == 1) & (rows["notes"] == "true") & (rows["wrong"] > 0)]
+    wrong = last.groupby(["wrong", "thought"])["wrong_at_first"].mean().map(told_value)
+    assert wrong[1.0, 2] == wrong[1.0, 1] and f"({wrong[1.0, 2]} with all notes wrong, {wrong[0.3, 2]} for" in LOG
     shares = {wrong: pd.concat([night_panels.misled(rows, r, wrong).map(first) for r in (0, 1, 2)], keys=(0, 1, 2))
               for wrong in (1.0, 0.3)}  # fmt: skip
     several = pd.concat([table[["N = 2", "N = 4", "N = 8"]] for table in shares.values()]).xs(
@@ -159,6 +188,8 @@ def test_whether_wrong_notes_are_believed() -> None:
     assert f"more {told_value(several.min().min())} to {told_value(several.max().max())} are answered" in LOG
     right = shares[0.3][["N = 2", "N = 4", "N = 8"]].xs("right all the same", level=1)
     assert f"wrong ones {told_value(right.min().min())} to {told_value(right.max().max())} come out right" in LOG
+    right = shares[1.0][["N = 2", "N = 4", "N = 8"]].xs("right all the same", level=1)
+    assert f"of all wrong ones {told_value(right.min().min())} to {told_value(right.max().max())}." in LOG
 
 
 def plainly(cell: str) -> str:

@@ -123,6 +123,21 @@ def test_tokens_of_lessons_are_read_off_cards(data: Path) -> None:
     assert "it takes 10.0 times more tokens without" in panel.sentence
 
 
+def test_lessons_tell_the_hop_at_which_steps_save_most(data: Path) -> None:
+    """Beyond it the end of training cuts the factor off."""
+    torch.manual_seed(0)
+    model = SleepLM(SleepConfig(vocab=5, window=4, dim=8, repeat=1, heads=1))
+    written = [[5, 0.95], [10, 0.95, 0.95], [40, 0.95, 0.95, 0.95]]
+    for name, curve in (("corner-n4", [[10, 0.95]]), ("corner-even-n4", written)):
+        metrics = {"lesson_accuracy": [0.0] * 3, "curve": [[step, *shares, *[0.0] * (3 - len(shares))]
+                                                           for step, *shares in curve]}  # fmt: skip
+        card = {"task": {}, "recipe": {}, "steps": 100, "train_tokens": 10**8, "metrics": metrics}
+        for seed in (0, 1):
+            save_checkpoint(model, card, name, seed)
+    told = law_panels.lessons().sentence
+    assert told.startswith("Hop 2 is known to 2 seeds with waypoints and to 0 of these") and "at least 10.0 times" in told
+
+
 def told_by_night(data: Path) -> pd.DataFrame:
     found = []
     for notes, wrong in WAYS:
