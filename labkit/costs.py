@@ -126,7 +126,7 @@ def _delta(config: SleepConfig, length: int) -> Cost:
 
 
 def _delta_memory(length: int, k: int, v: int) -> int:
-    """Operations of one head of a gated delta memory, a token by itself or several in chunks (`kernels/gated_delta`)."""
+    """Operations of one head of a gated delta memory: one token by itself, more in chunks; see its kernel."""
     if length <= 1:
         return 2 * 2 * k * v * length  # looked up and read; the write is an element-wise operation
     chunks = -(-length // max(CHUNK, SHORTEST_CHUNK))
