@@ -64,7 +64,8 @@ def rows() -> pd.DataFrame:
 def test_one_growth_on_two_scales(rows: pd.DataFrame) -> None:
     panel = fine_panel.growth(rows)
     lines = {trace.name: trace for trace in panel.figures["axes-growth"].data}
-    assert list(lines) == ["step 2", "step 8"] and list(lines["step 2"].x) == [1, 2, 3, 4]
+    assert list(lines) == ["one row for all", "step 2", "step 8", "a seed"]
+    assert list(lines["step 2"].x) == [1, 2, 3, 4] and len(lines["a seed"].x) == (rows["depth"] == 8).sum()
     assert "step 8: 1.3e-05, 0.00013" in panel.sentence and "always the same row: 1e-05" in panel.sentence
     assert "Steps none are" in panel.sentence
     axis = panel.figures["axes-growth"].layout.yaxis

@@ -70,6 +70,7 @@ def verdict(
     from labkit.files import data_dir
     from labkit.laws.telling import verdicts
     from labkit.recipes import list_recipes, load_recipe
+    from labkit.tasks import Thinking
 
     rows = sweeps.read(grid)
 
@@ -79,8 +80,9 @@ def verdict(
         return sweeps.read(of_arms) if grid == "arms" and sweeps.path_of(of_arms).is_file() else None
 
     own, alone = stored(corners, "corners"), stored(rivals, "long")
-    known = set(list_recipes()) & set(rows["checkpoint"])
-    table = verdicts(rows, own, alone, pieces={name: load_recipe(name).make_task().piece for name in known})
+    tasks = {name: load_recipe(name).make_task() for name in set(list_recipes()) & set(rows["checkpoint"])}
+    pieces = {name: task.piece for name, task in tasks.items() if isinstance(task, Thinking)}
+    table = verdicts(rows, own, alone, pieces=pieces)
     if not len(table):
         raise ValueError(f"A verdict needs two seeds with all cells; `labkit sweep {grid}` measures what is missing.")
     for row in table.to_dict("records"):

@@ -253,7 +253,7 @@ def by_cell(
         values = own[value].tolist()
         told = mean_of_seeds(values) if n is None else share_of_seeds(values, n)
         found.append({value: told.value, "interval": told, **own[[*costs]].mean()})
-    settings = list(zip(*(cell for cell, _ in groups), strict=True)) or [[]] * len(knobs)
+    settings = [*zip(*(cell for cell, _ in groups), strict=True)] or [()] * len(knobs)
     index = pd.MultiIndex.from_arrays(settings, names=knobs)
     return pd.DataFrame(found, columns=[value, "interval", *costs], index=index)
 
