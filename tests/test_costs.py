@@ -104,6 +104,16 @@ def test_every_weight_of_a_neural_memory_is_moved_once(kind: str) -> None:
     assert read_cost(config, 7, answered=True).bytes == 4 * (weights + 7 * config.dim + state + cache)
 
 
+@pytest.mark.parametrize(("kind", "read"), [("mac", (8, 8, 4)), ("mag", (8, 15, 11)), ("mal", (8, 15, 11))])
+def test_a_cache_is_read_segment_by_segment_and_all_else_once(kind: str, read: tuple[int, ...]) -> None:
+    """20 tokens in segments of 8: "mac" begins anew in each, a sliding window has the 7 positions before it as well."""
+    config = SleepConfig(vocab=30, window=32, pattern=(kind,), segment=8, chunk_size=4, repeat=1)
+    streams = 2 if kind == "mac" else 1
+    one, three = (read_cost(config, length).bytes / 4 for length in (8, 20))
+    cache = 2 * streams * config.dim * (sum(read) + 20 - 8 - 8)  # keys and values that are read, and those written
+    assert three - one == cache + (20 - 8) * config.dim  # and the embeddings of 12 more tokens
+
+
 def test_a_sleep_is_shared_by_its_questions_and_waking_has_its_price() -> None:
     rows = pd.DataFrame({"flops_sleep": [100, 0], "flops_wake": [7, 7]})
     assert answer_cost(rows, questions=4, price=10).tolist() == [95, 70]
