@@ -46,12 +46,11 @@ def swept(grid: str = "arms") -> pd.DataFrame:
 
 
 def complete(rows: pd.DataFrame, arm: str = "even") -> pd.DataFrame:
-    """An arm's rows with N that were taught, of the seeds that have all cells; none where fewer than two have."""
-    part = rows[(rows["checkpoint"] == f"think-{arm}-32") & rows["passes"].between(1, TRAINED)]
-    ends = part[part["passes"].isin((1, TRAINED))]
-    cells = ends[ends["thought"].isin(range(MOST + 1))].groupby("seed").size()
-    whole = cells.index[cells == 2 * (MOST + 1)]
-    return part[part["seed"].isin(whole)] if len(whole) > 1 else part.iloc[:0]
+    """An arm's rows with N that were taught, of whole seeds; none with fewer than two, or where all lack a corner."""
+    part = whole_seeds(rows[(rows["checkpoint"] == f"think-{arm}-32") & rows["passes"].between(1, TRAINED)])
+    ends = {(n, r) for n in (1, TRAINED) for r in (0, MOST)}
+    there = set(part[KNOBS].itertuples(index=False, name=None))
+    return part if ends <= there and part["seed"].nunique() > 1 else part.iloc[:0]
 
 
 def arms_in(rows: pd.DataFrame) -> list[str]:

@@ -105,8 +105,9 @@ def held_out(rows: pd.DataFrame) -> Panel:
         for kind, colour in (("sum", style.ROLES["rival"]), ("product", style.ROLES["ceiling"]))
     }
 
-    said = {name: predicted_reach(part) for name in arms if len(part := complete(rows, name))}
-    scores = {name: held_out_reach(complete(rows, name)).set_index("law") for name in said}
+    parts = {name: part for name in arms if len(part := complete(rows, name))}
+    said = {name: predicted_reach(part) for name, part in parts.items()}
+    scores = {name: held_out_reach(part).set_index("law") for name, part in parts.items()}
 
     def show() -> str:
         if (far := said.get(arm.value)) is None:

@@ -110,7 +110,8 @@ def whole_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     cells = rows.drop_duplicates(["checkpoint", "seed", *knobs]).groupby(["checkpoint", "seed"]).size()
     most = cells.groupby("checkpoint").transform("max")
     whole = set(cells.index[cells == most])
-    return rows[[key in whole for key in rows[["checkpoint", "seed"]].itertuples(index=False, name=None)]]
+    keys = rows[["checkpoint", "seed"]].itertuples(index=False, name=None)
+    return rows[np.array([key in whole for key in keys], dtype=bool)]
 
 
 def corner_values(rows: pd.DataFrame) -> pd.DataFrame:
