@@ -230,7 +230,7 @@ def tree_lead(rows: pd.DataFrame) -> pd.DataFrame:
     asked = [f"right_{depth}" for depth in depths_of(rows)]
     rows = rows.assign(share=rows[asked].sum(axis=1) / (rows["n"] * len(asked)))
     trees = rows[(rows["kind"] == "tree") & (rows["kept"] > 1)]
-    chains = rows[rows["kind"] == "samples"].assign(kept=rows["branches"])
+    chains = rows[rows["kind"] == "samples"]  # which keep all they draw
     same = ["seed", "passes", "thought", "judge_error", "kept"]
     both = trees.merge(chains, on=same, suffixes=("", "_chains"))
     found = []

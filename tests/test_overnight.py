@@ -17,7 +17,8 @@ def table(wrong: dict[tuple[str, int, int], float], noise: float = 0.01, checkpo
     for ((notes, passes, thought), share), seed, night in itertools.product(wrong.items(), range(3), (5, 6)):
         right = round(1000 * (1 - share - noise * (seed - 1)))
         rows.append({
-            "checkpoint": checkpoint, "seed": str(seed), "weights": "w", "passes": passes, "thought": thought,
+            "checkpoint": checkpoint, "seed": str(seed), "weights": "w", "passes": passes, "written": thought,
+            "thought": thought,
             "notes": notes, "wrong": 0.0, "night": night, "n": 1000, "asked": 1000, f"right_{night}": right,
             "flops_sleep": 10 * passes * (2 if notes == "own" else 1), "flops_think": thought if notes == "own" else 0,
             "flops_wake": 1 + thought, "wrong_at_first": 1 - right / 1000,

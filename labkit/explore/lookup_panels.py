@@ -77,7 +77,7 @@ def lookups(rows: pd.DataFrame) -> Panel:
     lines = {n: style.line(fig, f"N = {n}, B = 0 to 4", colour=c) for n, c in zip(levels, style.CYCLE, strict=False)}
 
     def show() -> str:
-        if not len(rows):
+        if rows["seed"].nunique() < 2:  # one seed has no interval
             return NOTHING.format(f"`labkit lookups {ARCHIVE}`")
         # without look-ups no one chooses, so that row stands for every chooser
         chosen = (rows["chooser_error"] == error.value) | (rows["lookups"] == 0)

@@ -84,10 +84,8 @@ def fit(rows: pd.DataFrame, law: str = "additive") -> Fit:
     intervals: dict[str, Interval] = {}
     if len(seeds) > 1:
         ends = [_values(form, end) for end in jackknife(rows, without, np.array(_stretched(params)))]
-        intervals = {n: Interval(x, float(ends[0][n]), float(ends[1][n])) for n, x in params.items()}
-        if (floor := _floor(form, rows, unit, found.x)) is None:
-            del intervals["E"]
-        else:
+        intervals = {n: Interval(x, float(ends[0][n]), float(ends[1][n])) for n, x in params.items() if n != "E"}
+        if (floor := _floor(form, rows, unit, found.x)) is not None:
             intervals["E"] = floor
     return Fit(form, params, intervals, float(2 * found.cost / len(rows)), seeds)
 

@@ -47,7 +47,7 @@ def bills(rows: pd.DataFrame, questions: int) -> pd.DataFrame:
     taught stay.
     """
     part = rows[(rows["night"] == rows["night"].max()) & rows["notes"].isin(["none", "own"]) & (rows["wrong"] == 0)]
-    part = part[part["passes"].between(*TRAINED)]
+    part = part[part["passes"].between(*TRAINED) & (part["written"] == part["thought"])]
     bill = part["flops_sleep"] + part["flops_think"] + questions * part["flops_wake"]
     return part.assign(bill=bill, wrong_at_first=wrong_at_first(part))
 
