@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from labkit.evaluate import fall_asleep
-from labkit.laws.reach import depths_of
+from labkit.laws.reach import accuracy
 from labkit.models import SleepLM
 from labkit.tasks import Exam
 
@@ -70,9 +70,7 @@ def shares_by_passes(rows: pd.DataFrame, checkpoint: str, thought: int) -> list[
     Raises ValueError where a number of passes from 0 to the largest up to 4 is missing.
     """
     part = rows[(rows["checkpoint"] == checkpoint) & (rows["thought"] == thought)]
-    depths = depths_of(rows)
-    share = part[[f"right_{d}" for d in depths]].sum(axis=1) / (part["n"] * len(depths))
-    found = share.groupby(part["passes"]).mean()
+    found = accuracy(part).groupby(part["passes"]).mean()
     levels = [n for n in found.index if n <= 4]
     if not levels or levels != list(range(len(levels))):
         raise ValueError(f"The rows of {checkpoint} at R = {thought} lack a number of passes; they have {levels}.")

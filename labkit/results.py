@@ -16,7 +16,9 @@ from labkit.evaluate import Evaluation
 from labkit.files import write_beside, write_text
 from labkit.intervals import over_seeds, paired_difference, share_right
 
-__all__ = ["add_rows", "load_answers", "read", "read_rows", "report", "store", "table", "write_table"]
+__all__ = [
+    "add_rows", "load_answers", "read", "read_rows", "report", "store", "table", "without_replaced", "write_table",
+]  # fmt: skip
 
 Answers = NDArray[np.uint8]
 #: names of the three columns of an estimate and its interval
@@ -94,6 +96,12 @@ def add_rows(
         stays = [key not in new for key in old[cell].astype(str).itertuples(index=False, name=None)]
         rows = pd.concat([old[stays], rows], ignore_index=True)
     write_table(path, rows.sort_values(cell, kind="stable"))
+
+
+def without_replaced(rows: pd.DataFrame, checkpoint: str, seed: object, weights: str) -> pd.DataFrame:
+    """Rows without those that this seed of a checkpoint left with other weights, which are no longer there."""
+    same = (rows["checkpoint"] == checkpoint) & (rows["seed"] == str(seed))
+    return rows[~same | (rows["weights"] == weights)]
 
 
 def read(path: str | Path) -> pd.DataFrame:

@@ -25,7 +25,7 @@ from labkit.checkpoints import load, task_of
 from labkit.costs import position_after, read_cost, sleep_cost
 from labkit.evaluate import EXAM_SEEDS, fall_asleep, room_for
 from labkit.intervals import mean_of_seeds
-from labkit.laws.reach import depths_of
+from labkit.laws.reach import accuracy
 from labkit.machine import versions
 from labkit.models import SleepConfig, SleepLM, SleepState
 from labkit.sweep import EXAM
@@ -227,8 +227,7 @@ def tree_lead(rows: pd.DataFrame) -> pd.DataFrame:
     Returns a row for each N, R and error of the judge: ``lead`` with its 95% interval over seeds, ``low`` and ``high``;
     ``branches`` and ``kept`` of the tree; ``judged`` and ``judged_chains``, how often a judge is asked.
     """
-    asked = [f"right_{depth}" for depth in depths_of(rows)]
-    rows = rows.assign(share=rows[asked].sum(axis=1) / (rows["n"] * len(asked)))
+    rows = rows.assign(share=accuracy(rows))
     trees = rows[(rows["kind"] == "tree") & (rows["kept"] > 1)]
     chains = rows[rows["kind"] == "samples"]  # which keep all they draw
     same = ["seed", "passes", "thought", "judge_error", "kept"]

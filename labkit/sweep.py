@@ -43,7 +43,7 @@ from labkit.laws.reach import depths_of, reach_table
 from labkit.machine import processor, versions
 from labkit.reasoning import reason
 from labkit.recipes import load_recipe
-from labkit.results import read_rows, write_table
+from labkit.results import read_rows, without_replaced, write_table
 from labkit.tasks import DepoForetold, Thinking
 from labkit.train import train
 
@@ -195,8 +195,10 @@ def _swept(
                 wanted.add(key)
                 if row is not None:
                     new = pd.DataFrame([row]).astype({"seed": str})
-                    rows = new if rows is None else pd.concat([_still_there(rows, row), new], ignore_index=True)
-                    rows = rows.sort_values(list(CELL), kind="stable", ignore_index=True)
+                    if rows is not None:
+                        still_there = without_replaced(rows, row["checkpoint"], row["seed"], row["weights"])
+                        new = pd.concat([still_there, new], ignore_index=True)
+                    rows = new.sort_values(list(CELL), kind="stable", ignore_index=True)
                     write_table(path, rows)
                 bar.update(1)
     except BrokenProcessPool:
@@ -206,12 +208,6 @@ def _swept(
     if rows is None:
         raise ValueError("Nothing was measured, since no worker took a job.")
     return rows[[key in wanted for key in _keys(rows)]].reset_index(drop=True)
-
-
-def _still_there(rows: pd.DataFrame, new: Mapping[str, Any]) -> pd.DataFrame:
-    """The rows without those that weights had which a new row's model no longer has."""
-    same = (rows["checkpoint"] == new["checkpoint"]) & (rows["seed"] == str(new["seed"]))
-    return rows[~same | (rows["weights"] == new["weights"])]
 
 
 def path_of(name: str) -> Path:

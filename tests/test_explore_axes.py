@@ -196,3 +196,8 @@ def test_specialists_stand_beside_the_elastic_models(data: Path) -> None:
     assert "Specialists, 3 seeds: " in panel.sentence
     panel.controls["a step of thought is"].value = "loops"
     assert not len(drawn["specialists"].x) and "Specialists" not in panel.sentence
+
+
+def test_two_rows_of_one_seed_are_no_two_seeds() -> None:
+    rows = pd.DataFrame({"seed": ["0", "0", "0", "1"], "passes": [1, 1, 2, 2], "reach": [1.0, 3.0, 2.0, 4.0]})
+    assert axes.by_cell(rows, ["passes"], costs=()).index.get_level_values("passes").tolist() == [2]

@@ -9,7 +9,7 @@ import pytest
 from labkit.laws.comparing import held_out_reach
 from labkit.laws.reach import fit_reach, reach, reach_table
 from labkit.laws.telling import above_the_null, specialists, verdicts
-from labkit.laws.verdict import contest, difference_of_differences, judge, snowball
+from labkit.laws.verdict import contest, difference_of_differences, judge, snowball, whole_seeds
 from labkit.laws.verdict import corner_values as corner_values_of
 from labkit.tasks.thinking import leaps
 
@@ -162,3 +162,12 @@ def test_specialists_have_to_say_the_same() -> None:
     assert verdicts(elastic, less).iloc[0]["both"] == "undecided"
     assert verdicts(elastic).iloc[0]["both"] == "undecided"
     assert specialists(corners, "loops") is None
+
+
+def test_a_seed_is_whole_with_all_cells_and_not_with_as_many_others() -> None:
+    cells = [("a", "0", 1), ("a", "0", 2), ("a", "1", 1), ("a", "1", 2), ("a", "2", 2), ("a", "2", 4), ("b", "9", 1)]
+    rows = pd.DataFrame(cells, columns=["checkpoint", "seed", "passes"])
+    assert set(whole_seeds(rows)["checkpoint"]) == {"b"}, "no seed of a has all of 1, 2 and 4"
+    kept = whole_seeds(rows[rows["passes"] < 4])
+    assert sorted(set(zip(kept["checkpoint"], kept["seed"], strict=True))) == [("a", "0"), ("a", "1"), ("b", "9")]
+    assert whole_seeds(rows.iloc[:0]).empty

@@ -263,8 +263,7 @@ def _seed_by_seed(
 
         def still_there(table: Path, one: int = one, new: pd.DataFrame = new) -> pd.DataFrame:
             old = results.read_rows(table, command, set(cell))
-            own = (old["checkpoint"] == checkpoint) & (old["seed"] == str(one))
-            return old[~own | (old["weights"] == new["weights"].iloc[0])] if "weights" in cell else old
+            return results.without_replaced(old, checkpoint, one, new["weights"].iloc[0]) if "weights" in cell else old
 
         results.add_rows(path, new, cell, still_there)
     typer.echo(f"Stored in {path}.")

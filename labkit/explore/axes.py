@@ -246,7 +246,7 @@ def by_cell(
         costs: further columns.
         n: instances behind each value, if it is a share.
     """
-    groups = [(cell, own) for cell, own in rows.groupby(knobs) if len(own) > 1]
+    groups = [(cell, own) for cell, own in rows.groupby(knobs) if own["seed"].nunique() > 1]
     found = []
     for _, own in groups:
         values = own[value].tolist()

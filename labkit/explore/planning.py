@@ -11,7 +11,7 @@ from labkit.explore.axes import MODEL, NOTHING, TRAINED, by_cell, searched, thin
 from labkit.explore.law_panels import said
 from labkit.explore.panel import Panel, choice, slider
 from labkit.laws.forms import LAWS, axes_of
-from labkit.laws.reach import depths_of
+from labkit.laws.reach import accuracy
 from labkit.laws.summary import WITH_ALL
 
 __all__ = ["best_law", "cells", "planner"]
@@ -37,9 +37,7 @@ def cells(rows: pd.DataFrame) -> pd.DataFrame:
         parts.append(many.assign(params=known["params"].min()))
     table = pd.concat(parts)
     table = table[table["seed"].isin(known["seed"])]  # else one would compare some seeds with others
-    depths = depths_of(table)
-    share = table[[f"right_{d}" for d in depths]].sum(axis=1) / (table["n"] * len(depths))
-    table = by_cell(table.assign(share=share), CELL, "share", n=int(table["n"].min())).reset_index()
+    table = by_cell(table.assign(share=accuracy(table)), CELL, "share", n=int(table["n"].min())).reset_index()
     law, numbers = best_law()
     predicted = np.full(len(table), np.nan)
     if numbers:

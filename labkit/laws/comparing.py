@@ -12,7 +12,7 @@ from scipy.optimize import brentq, isotonic_regression
 from labkit.costs import answer_cost
 from labkit.intervals import Interval, mean_of_seeds
 from labkit.laws.fitting import Fit, fit, jackknife
-from labkit.laws.reach import REACHES, depths_of, fit_reach
+from labkit.laws.reach import REACHES, accuracy, fit_reach
 
 __all__ = [
     "CELL", "explained", "held_out", "held_out_reach", "oversleeping", "predicted_reach", "size_and_sleep",
@@ -162,8 +162,7 @@ def oversleeping(rows: pd.DataFrame) -> pd.DataFrame:
     Returns checkpoint, thought, before, after, change with its 95% interval over seeds, and `inverse`, whether the
     whole interval lies below zero. Raises ValueError for one seed.
     """
-    depths, found = depths_of(rows), []
-    rows = rows.assign(share=rows[[f"right_{d}" for d in depths]].sum(axis=1) / (rows["n"] * len(depths)))
+    found, rows = [], rows.assign(share=accuracy(rows))
     for (name, thought), part in rows[rows["passes"] > 0].groupby(["checkpoint", "thought"]):
         square = part.pivot_table(index="seed", columns="passes", values="share")
         for before, after in zip(square.columns, square.columns[1:], strict=False):

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from labkit.intervals import Interval, mean_of_seeds
+from labkit.laws.verdict import seeds_with_all
 
 __all__ = ["TRAINED", "Contest", "bills", "contest", "wrong_at_first"]
 
@@ -63,8 +64,7 @@ def contest(rows: pd.DataFrame, questions: int, thinkers: pd.DataFrame | None = 
     if thinkers is not None:
         alone = bills(thinkers, questions)
         table = pd.concat([table, alone[alone["notes"] == "none"]], ignore_index=True)
-    whole = table.groupby("seed")[COLUMNS].apply(lambda own: len(own.drop_duplicates()))
-    seeds = sorted(whole.index[whole == whole.max()])  # those of all checkpoints
+    seeds = seeds_with_all(table, COLUMNS)
     table = table[table["seed"].isin(seeds)]
     if len(seeds) < 2:
         return Contest(questions, "", "", None, "too few seeds")

@@ -57,6 +57,12 @@ def reach_table(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def accuracy(rows: pd.DataFrame) -> pd.Series:
+    """The share of right answers of each row, over all depths."""
+    depths = depths_of(rows)
+    return rows[[f"right_{d}" for d in depths]].sum(axis=1) / (rows["n"] * len(depths))
+
+
 def depths_of(rows: pd.DataFrame) -> list[int]:
     """The depths that a sweep asked for, ascending from 1."""
     return sorted(int(name.removeprefix("right_")) for name in rows if str(name).startswith("right_"))

@@ -15,7 +15,8 @@ from labkit.laws.reach import depths_of, reach_table
 from labkit.tasks.thinking import leaps
 
 __all__ = [
-    "ADDS", "Verdict", "contest", "corner_values", "difference_of_differences", "judge", "snowball", "whole_seeds",
+    "ADDS", "Verdict", "contest", "corner_values", "difference_of_differences", "judge", "seeds_with_all", "snowball",
+    "whole_seeds",
 ]  # fmt: skip
 
 ADDS = 0.5
@@ -107,11 +108,14 @@ def judge(
 def whole_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of those seeds that have every cell any seed of the same model has: a sweep may still be going on."""
     knobs = [name for name in ("passes", "thought", "carry", "asked") if name in rows]
-    cells = rows.drop_duplicates(["checkpoint", "seed", *knobs]).groupby(["checkpoint", "seed"]).size()
-    most = cells.groupby("checkpoint").transform("max")
-    whole = set(cells.index[cells == most])
-    keys = rows[["checkpoint", "seed"]].itertuples(index=False, name=None)
-    return rows[np.array([key in whole for key in keys], dtype=bool)]
+    kept = [own[own["seed"].isin(seeds_with_all(own, knobs))] for _, own in rows.groupby("checkpoint")]
+    return pd.concat(kept).sort_index() if kept else rows
+
+
+def seeds_with_all(rows: pd.DataFrame, knobs: list[str]) -> list[str]:
+    """The seeds that have every setting of the knobs that any seed has, in order."""
+    had = rows[["seed", *knobs]].drop_duplicates().groupby("seed").size()
+    return sorted(had.index[had == len(rows[knobs].drop_duplicates())])
 
 
 def corner_values(rows: pd.DataFrame) -> pd.DataFrame:
