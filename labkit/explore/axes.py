@@ -21,11 +21,12 @@ from labkit.laws.reach import depths_of, reach_table
 from labkit.laws.verdict import snowball, whole_seeds
 from labkit.reasoning import write_chains
 from labkit.results import read_rows
+from labkit.search import tree_lead
 from labkit.tasks import Thinking
 
 __all__ = [
-    "ARMS", "corner_guess", "equal_operations", "live", "reaches", "rivals", "searched", "searching", "stored_at",
-    "TRAINED", "swept", "thinkers",
+    "ARMS", "corner_guess", "equal_operations", "leads", "live", "reaches", "rivals", "searched", "searching",
+    "stored_at", "TRAINED", "swept", "thinkers",
 ]  # fmt: skip
 
 ARMS = {"even": "even waypoints", "single": "one hop a step", "filler": "fillers", "loops": "loops of the wake pass"}
@@ -262,6 +263,21 @@ def searched() -> pd.DataFrame:
     path = data_dir() / "results" / f"{MODEL}-search.csv"
     needed = {"kind", "branches", "judge_error"}
     return read_rows(path, f"search {MODEL}", needed) if path.is_file() else pd.DataFrame()
+
+
+def leads(rows: pd.DataFrame, branches: int = 16) -> pd.DataFrame:
+    """`tree_lead` of trees of B for readers: N and R down, the judge's error across, and how often a judge is asked."""
+    table = tree_lead(rows) if len(rows) else pd.DataFrame()
+    if not len(table):
+        return table
+    table = table[table["branches"] == branches]
+    told = [Interval(row.lead, row.low, row.high).told() for row in table.itertuples()]
+    errors = table["judge_error"].map(lambda error: f"judge errs {error:.0%}")
+    cell = ["passes", "thought", "kept"]
+    square = table.assign(told=told, errors=errors).pivot(index=cell, columns="errors", values="told")
+    asked = table.groupby(cell)[["judged", "judged_chains"]].first()
+    names = {"judged": "the tree asks its judge", "judged_chains": "whole chains ask"}
+    return square[errors.unique()].join(asked).rename(columns=names).rename_axis(index=["N", "R", "chains kept"])
 
 
 def searching() -> Panel:

@@ -51,7 +51,10 @@ def guess() -> Panel:
         values = [control.value / 100 for control in controls]
         dots.x = style.column(values)
         (k, n), (k_depo, n_depo) = values[:2], values[2:]
-        return f"You expect an interaction of {(k - n) - (k_depo - n_depo):+.2f}."
+        return (
+            f"Your guess says: K wins {100 * (k - k_depo):.0f} points more on MQAR than on Depo, "
+            f"and N {100 * (n_depo - n):.0f} points more on Depo than on MQAR."
+        )
 
     return Panel("guess", show, controls=controls, figures=[fig], source="Your own numbers.")
 
@@ -140,7 +143,7 @@ def by_seed(passes: Sequence[int], folder: str | Path | None = None) -> pd.DataF
     if not parts:
         return pd.DataFrame()
     table = pd.concat(parts).pivot_table(index=["task", "K", "seed"], columns=["N", "depth"], values="accuracy")
-    return table.round(2).astype(object).where(table.notna(), "")
+    return table.map(lambda share: "" if pd.isna(share) else f"{share:.2f}")
 
 
 def agreement(found: dict[str, Any], grid: Grid | None = None) -> pd.DataFrame:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -12,7 +14,7 @@ from labkit.idle import Costs, simulate
 from labkit.intervals import mean_of_seeds
 from labkit.results import read_rows
 
-__all__ = ["free_until", "many_days", "one_day", "stored"]
+__all__ = ["free_loads", "free_until", "many_days", "one_day", "stored"]
 
 FILE = "idle.csv"
 NOTHING = "There are no rows for this yet; `labkit idle` makes them."
@@ -119,6 +121,20 @@ def free_until(rows: pd.DataFrame, questions: int, passes: int) -> float | None:
         return None
     held = (gain >= 0.9 * gain.iloc[0]).cummin()
     return float(gain.index[held].max())
+
+
+def free_loads(rows: pd.DataFrame, questions: Sequence[int] = (1, 4, 16)) -> pd.DataFrame:
+    """`free_until` for readers: questions a window down, N across."""
+    if not len(rows):
+        return pd.DataFrame()
+    told = {
+        f"N = {n}": [
+            "wins nothing" if (load := free_until(rows, several, n)) is None else f"free to a load of {load:.0%}"
+            for several in questions
+        ]
+        for n in sorted(rows.loc[rows["passes"] > 1, "passes"].unique())
+    }
+    return pd.DataFrame(told, index=pd.Index(questions, name="questions a window"))
 
 
 def _costs(rows: pd.DataFrame) -> Costs | None:

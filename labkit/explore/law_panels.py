@@ -14,7 +14,7 @@ from labkit.laws.summary import WITH_ALL
 from labkit.laws.teaching import KNOWN, times_less, tokens_until
 from labkit.laws.verdict import contest
 
-__all__ = ["QUESTIONS", "contests", "fitted", "lessons", "said"]
+__all__ = ["QUESTIONS", "contests", "fitted", "in_words", "lessons", "said", "times_in_words"]
 
 QUESTIONS = tuple(2**power for power in range(11))
 """How many questions a sleep serves, in the contest."""
@@ -28,6 +28,22 @@ def said(what: str) -> pd.DataFrame:
         return pd.DataFrame(columns=["law", "name", "value", "low", "high"])
     rows = pd.read_csv(path)
     return rows[rows["what"] == what].drop(columns="what").reset_index(drop=True)
+
+
+def in_words(what: str, digits: int = 1, sign: str = "") -> pd.DataFrame:
+    """`said` as a square for readers: a row for each law, a column for each name, values with their intervals.
+
+    "never" is an infinite value; a value without an interval says so. `sign` is "+" for differences.
+    """
+    rows, form = said(what), f"{sign},.{digits}f"
+    texts = [
+        "never" if np.isinf(row.value)
+        else f"{row.value:{form}}, no interval" if np.isnan(row.low)
+        else f"{row.value:{form}} [{row.low:{form}}, {row.high:{form}}]"
+        for row in rows.itertuples()
+    ]  # fmt: skip
+    square = rows.assign(text=texts).pivot(index="law", columns="name", values="text")
+    return square.loc[rows["law"].unique()].rename_axis(index=None, columns=None)
 
 
 def fitted(rows: pd.DataFrame) -> Panel:
@@ -145,3 +161,15 @@ def lessons() -> Panel:
         f"hop is known when {KNOWN} of the lessons are right down to it."
     )
     return Panel("compound-lessons", show, controls=[passes], figures=[fig], source=source)
+
+
+def times_in_words(passes: int) -> pd.DataFrame:
+    """How many times more tokens a hop takes without written steps, by hop; a least value says that it is one."""
+    found = times_less(f"corner-n{passes}", f"corner-even-n{passes}")
+    texts = [
+        f"at least {row.times:.1f}" if row.known < row.seeds
+        else f"{row.times:.1f} [{row.low:.1f}, {row.high:.1f}]"
+        for row in found.itertuples()
+    ]  # fmt: skip
+    columns = {"seeds with waypoints": found["seeds"], "of these without": found["known"], "times more tokens": texts}
+    return pd.DataFrame(columns).set_axis(pd.Index(found["hop"].astype(int), name="hop"))

@@ -103,16 +103,17 @@ def _panel(model: SleepLM, task: Needle, name: str) -> Panel:
     def show() -> str:
         try:
             context = task.encode(typed.value)
+            exam = task.questions(context)
             last["context"], complaint.value = context, ""
         except ValueError as mistake:
             if not last:
                 raise
             complaint.value = f"<b>Not yet a text with facts.</b> {html.escape(str(mistake))} The last one is shown."
             context = last["context"]
+            exam = task.questions(context)
         moved = pushes(model, context).sum(0)[:MOST].numpy()
         fact = _in_facts(context, task)[:MOST]
         after = torch.cat([context, hay[torch.arange(filler.value) % len(hay)]])
-        exam = task.questions(context)
         chances = ask(model, fall_asleep(model, after, 1), exam.questions[0])[:FACTS]
         truth = exam.answers[0, :FACTS]
         given, place = chances.argmax(-1), np.arange(1, len(chances) + 1)

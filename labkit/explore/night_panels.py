@@ -169,7 +169,11 @@ def bought(rows: pd.DataFrame, thinkers: pd.DataFrame) -> Panel:
                 cheap = known.sort_values("bill").iloc[0] if len(known) else None
                 told = "nowhere" if cheap is None else f"{cheap['bill'] / 1e6:.0f} (N = {cheap['passes']:.0f}, "
                 least.append(f"{names[kind]}: {told}" + ("" if cheap is None else f"R = {cheap['thought']:.0f})"))
-        return f"Cheapest to be wrong in less than {ENOUGH:.0%}, in millions: {'; '.join(least)}."
+        several = f"{questions.value} question" + "s" * (questions.value > 1)
+        return (
+            f"With {several} about the last night's text, million operations of the cheapest way to be wrong in less "
+            f"than {ENOUGH:.0%}: {'; '.join(least)}."
+        )
 
     source = f"Stored: data/results/{NIGHTS}-by-night.csv and {LONG}-by-night.csv; N from 1 to 4, with "
     source += "95% intervals over seeds."

@@ -128,9 +128,10 @@ class Explorer(Panel):
         sure = 100 * float(mind.confidence[question])
         answered = f"“{words}”: {self.sleeper.label(given, text)}, {sure:.0f} % sure; "
         answered += "right." if given == truth else f"the truth is {self.sleeper.label(truth, text)}."
+        known = f"nine in ten or more at all {deeper} up to {mind.reach}"
         told = [
-            f"N = {n}: {int(mind.right.sum())} of {len(mind.truth)} questions are answered right, nine in ten or more "
-            f"{f'at all {deeper} up to {mind.reach}' if mind.reach else 'nowhere'} (you guessed {self.guess.value}).",
+            f"N = {n}: {int(mind.right.sum())} of {len(mind.truth)} questions are answered right, "
+            f"{known if mind.reach else f'at no number of {deeper} nine in ten'} (you guessed {self.guess.value}).",
             answered,
             f"The sleep took {1e3 * mind.seconds:.1f} ms and {n * self._pass_flops / 1e6:.1f} Mflop, one question "
             f"awake {1e3 * mind.wake_seconds:.1f} ms.",
