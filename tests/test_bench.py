@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,8 @@ def test_only_what_is_asked_for_is_raced_with_ours(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(delta, "_rivals", lambda device: iter([("somebody's", absent)]))
     rows, _ = delta.measure(20, **SMALL, only=("*plain",), device=CPU, roof=ROOF, **HOW)
     assert [row["candidate"] for row in rows] == ["labkit", "labkit plain"]
+    with pytest.raises(ValueError, match="Nothing here is called 'nobody'; there are labkit, labkit plain, "):
+        delta.measure(20, **SMALL, only=("*plain", "nobody"), device=CPU, roof=ROOF, **HOW)
 
 
 def test_kernels_of_others_may_have_fewer_digits_where_numbers_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,26 +226,27 @@ def test_the_neural_memory_is_held_to_its_reference(monkeypatch: pytest.MonkeyPa
         return lambda: [1.01 * t for t in titans.ours(data, chunk)()]
 
     monkeypatch.setattr(titans, "theirs", theirs)
-    (row,), told = titans.measure(9, 4, batch=2, **HOW)
+    (row,), told = titans.measure(9, 4, batch=2, roof=ROOF, **HOW)
     assert row["candidate"] == "labkit" and row["error"] < 1e-5
     missing = "No module named 'titans_pytorch'. pip install -e '.[bench]' installs it."
     assert told == [f"titans-pytorch is not timed: {missing}"]
-    (row,), told = titans.measure(9, 1, batch=2, **HOW)
+    (row,), told = titans.measure(9, 1, batch=2, roof=ROOF, **HOW)
     assert "titans-pytorch is not timed: its result" in told[0]
-    rows, told = titans.measure(9, 3, batch=2, **HOW)  # another function in longer chunks, and marked so
+    rows, told = titans.measure(9, 3, batch=2, roof=ROOF, **HOW)  # another function in longer chunks, and marked so
     assert len(rows) == 2 and told == []
 
 
 def test_what_a_slider_asks_for_is_timed_plain_and_fast() -> None:
-    rows, told = models.awake("depo-elastic", 2, **HOW)
+    rows, told = models.awake("depo-elastic", 2, roof=ROOF, **HOW)
     assert [row["candidate"] for row in rows] == ["fast", "plain"] and told == []
     assert all(row["error"] < 1e-4 and row["passes"] == 2 for row in rows)
+    assert all(0 < row["roofline"] == row["floor"] / row["seconds"] for row in rows)
 
 
 def test_a_training_step_is_timed_plain_and_fast() -> None:
     from labkit.recipes import load_recipe
 
-    rows, told = models.training(load_recipe("depo-elastic"), 1, compiled=False, **HOW)
+    rows, told = models.training(load_recipe("depo-elastic"), 1, compiled=False, roof=ROOF, **HOW)
     assert [row["candidate"] for row in rows] == ["plain, eager", "fast, eager"] and told == []
     assert all(row["error"] < 1e-4 for row in rows)
 
@@ -320,7 +324,9 @@ def test_what_is_stored_keeps_what_is_promised(repo: Path) -> None:
 def test_the_commands_that_make_the_rows_are_told_alike(repo: Path) -> None:
     table = (repo / "data" / "README.md").read_text(encoding="utf-8")
     for command in (kernel_speed.GPU_COMMAND, kernel_speed.CHUNKS_COMMAND):
-        assert f"| `{command}` |" in table and (repo / command.split("--out ")[1]).is_file()
+        rows = pd.read_csv(repo / command.split("--out ")[1])
+        asked = re.search(r"--repeats (\d+)", command)
+        assert f"| `{command}` |" in table and set(rows["repeats"]) == {int(asked[1]) if asked else 11}
 
 
 def test_the_readme_tells_these_rows(repo: Path) -> None:
@@ -339,5 +345,6 @@ def test_the_readme_tells_these_rows(repo: Path) -> None:
     assert f"take {others['ratio'][1024]:.1f} times less than those of flash-linear-attention for 1,024 tokens" in told
     low, high = (f"{others[side][4096]:.2f}" for side in ("ratio_low", "ratio_high"))
     assert f"quartiles {low.lstrip('0')} to {high}" in told and low < "1" < high
-    steps = pd.read_csv(repo / "data" / "results" / "bench-training.csv").set_index("candidate")
+    steps = pd.read_csv(repo / "data" / "results" / "bench-training.csv")
+    steps = steps[steps["passes"] == 4].set_index("candidate")
     assert f"is {1 / steps['ratio']['fast, compiled']:.1f} times as fast as with the plain form" in told

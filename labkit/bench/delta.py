@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 from tqdm import tqdm
 
 from labkit import checks
-from labkit.bench.racing import Candidate, Roof, race
+from labkit.bench.racing import Candidate, Roof, beside_roof, race
 from labkit.budget import flops_of
 from labkit.kernels import gated_delta_rule
 from labkit.kernels.backends import why_no_triton
@@ -87,9 +87,14 @@ def candidates(
         gradients: whether to take gradients of all inputs too, or values only.
         chunks: further chunk sizes of the lab's own forms, beside the default; the fast one takes 16 to 32.
         only: names, or patterns of them with ``*``, of what is wanted beside our first form. Nothing means everything.
+
+    Raises ValueError where a pattern fits no name.
     """
 
+    named = set[str]()
+
     def asked_for(name: str) -> bool:
+        named.add(name)
         return not only or any(fnmatch.fnmatchcase(name, pattern) for pattern in only)
 
     q = inputs["q"]
@@ -101,7 +106,7 @@ def candidates(
         own["labkit recurrent"] = _option(backend="recurrent")
     if q.device.type == "cuda" and why_no_triton(q.device) is None:
         own["labkit chunked"] = _option(backend="chunked")
-    own = {name: form for name, form in own.items() if name == "labkit" or asked_for(name)}
+    own = {name: form for name, form in own.items() if asked_for(name) or name == "labkit"}
     found = [Candidate(name, _step(form, inputs, weights, gradients)) for name, form in own.items()]
     missing = []
     for name, load in _rivals(q.device):
@@ -118,6 +123,9 @@ def candidates(
             for each in wanted:
                 chunks_of = functools.partial(form, chunk_size=sized[each]) if each in sized else form
                 found.append(Candidate(each, _step(chunks_of, inputs, weights, gradients), own=False, limit=limit))
+    for pattern in only:
+        if not fnmatch.filter(named, pattern):
+            raise ValueError(f"Nothing here is called {pattern!r}; there are {', '.join(sorted(named))}.")
     return found, missing
 
 
@@ -168,8 +176,7 @@ def measure(
     rows, refused = race(racing, wanted, title=f"{length} tokens", **how)
     shape: dict[str, Any] = {"length": length, "batch": batch, "heads": heads, "width": width, "case": case}
     shape |= {"gradients": gradients, "dtype": str(dtype).removeprefix("torch."), "device": device.type}
-    floor = {"flops": flops, "bytes": moved, "floor": roof.seconds(flops, moved)}
-    return [{**shape, **row, **floor, "roofline": floor["floor"] / row["seconds"]} for row in rows], told + refused
+    return [{**shape, **row} for row in beside_roof(rows, roof, flops, moved)], told + refused
 
 
 def _step(

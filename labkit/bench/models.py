@@ -11,7 +11,8 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from labkit.bench.racing import Candidate, race
+from labkit.bench.racing import Candidate, Roof, beside_roof, race
+from labkit.budget import flops_of
 from labkit.checkpoints import load, task_of
 from labkit.kernels import gated_delta
 from labkit.kernels.gated_delta import plain
@@ -41,12 +42,20 @@ def token_by_token() -> Iterator[None]:
 
 
 def training(
-    recipe: Recipe, passes: int = 4, *, repeats: int, threads: int, compiled: bool = True, quiet: bool = False
+    recipe: Recipe,
+    passes: int = 4,
+    *,
+    repeats: int,
+    threads: int,
+    roof: Roof,
+    compiled: bool = True,
+    quiet: bool = False,
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """A training step of a recipe, forward and backward with N sleep passes on one batch: plain, fast, compiled.
 
     Ratios are to the plain form. A compiled model's row has ``first_seconds``, its first step with compilation, which
-    is in no other number.
+    is in no other number. ``roofline`` is of the fast form's operations, and of reading every weight and writing its
+    gradient once.
     """
     task = recipe.make_task()
     batch = task.lesson(recipe.training.batch_size, torch.Generator().manual_seed(0), task.max_depth)
@@ -79,14 +88,18 @@ def training(
         candidates.append(Candidate("fast, compiled", lambda: step(graphs)))
     how: dict[str, Any] = {"limit": LIMIT, "repeats": repeats, "threads": threads, "quiet": quiet}
     rows, refused = race(candidates, wanted, title="training steps", **how)
+    rows = beside_roof(rows, roof, flops_of(lambda: step(eager)), 2 * sum(p.nbytes for p in eager.parameters()))
     sizes = {"batch": len(batch.tokens), "length": batch.tokens.shape[1], "passes": passes}
     return [{**sizes, **row, "first_seconds": first.get(row["candidate"])} for row in rows], refused
 
 
 def awake(
-    checkpoint: str, passes: int, *, seed: int = 0, repeats: int, threads: int = 1, quiet: bool = False
+    checkpoint: str, passes: int, *, seed: int = 0, repeats: int, threads: int = 1, roof: Roof, quiet: bool = False
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """What a slider asks for: one context slept on with N passes, one question answered awake; plain and fast."""
+    """What a slider asks for: one context slept on with N passes, one question answered awake; plain and fast.
+
+    ``roofline`` is of the fast form's operations, and of reading every weight once for each pass and once awake.
+    """
     model, card = load(checkpoint, seed)
     task = task_of(card)
     batch = task.batch(1, torch.Generator().manual_seed(0))
@@ -108,6 +121,8 @@ def awake(
     ]
     how: dict[str, Any] = {"limit": LIMIT, "repeats": repeats, "threads": threads, "quiet": quiet}
     rows, refused = race(candidates, wanted, title=f"N = {passes}", **how)
+    moved = (passes + 1) * sum(p.nbytes for p in model.parameters())
+    rows = beside_roof(rows, roof, flops_of(lambda: answer(model)), moved)
     sizes = {"checkpoint": checkpoint, "length": context.shape[1], "passes": passes}
     return [{**sizes, **row} for row in rows], refused
 

@@ -141,6 +141,17 @@ def race(
     return rows, refused
 
 
+def beside_roof(rows: Sequence[dict[str, Any]], roof: Roof, flops: float, moved: float) -> list[dict[str, Any]]:
+    """Rows of `race` with ``flops``, ``bytes``, ``floor`` and ``roofline``, the share of the roof that was reached.
+
+    `flops` are operations of one form, and `moved` the bytes that none can do without: one floor for all, so that it
+    compares as times do.
+    """
+    floor = roof.seconds(flops, moved)
+    told = {"flops": flops, "bytes": moved, "floor": floor}
+    return [{**row, **told, "roofline": floor / row["seconds"]} for row in rows]
+
+
 def _quartiles(values: Sequence[float]) -> list[float]:
     return statistics.quantiles(values, n=4, method="inclusive")
 

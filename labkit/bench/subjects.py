@@ -20,7 +20,7 @@ MODEL = "depo-elastic"
 SIZES = {
     "delta": ("length", (64, 128, 256, 512, 1024, 2048, 4096)),
     "titans": ("length", (64, 128, 256)),
-    "training": ("passes", (4,)),
+    "training": ("passes", (1, 2, 4, 8)),
     "awake": ("passes", (1, 2, 4, 8, 16)),
 }
 """For every subject the size that is varied, and the values it is tried at."""
@@ -74,11 +74,12 @@ def measure(what: str, size: int, options: Options) -> Rows:
     """
     check_subject(what, options)
     how: dict[str, Any] = {"repeats": options.repeats, "threads": options.threads, "quiet": options.quiet}
+    how["roof"] = options.roof
     if what == "delta":
         return delta.measure(
             size, batch=options.batch, heads=options.heads, width=options.width, gradients=options.gradients,
-            chunks=options.chunks, case=options.case, device=options.device, dtype=options.dtype, roof=options.roof,
-            only=options.only, **how,
+            chunks=options.chunks, case=options.case, device=options.device, dtype=options.dtype, only=options.only,
+            **how,
         )  # fmt: skip
     if what == "titans":
         races = [titans.measure(size, chunk, batch=options.batch, **how) for chunk in options.chunks or (1, 64)]

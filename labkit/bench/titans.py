@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from labkit.bench.racing import Candidate, race
+from labkit.bench.racing import Candidate, Roof, beside_roof, race
+from labkit.budget import flops_of
 from labkit.kernels import neural_memory
 from labkit.kernels.titans import recurrent_neural_memory
 
@@ -55,13 +56,12 @@ def ours(
 ) -> Callable[[], Results]:
     """One step of a form of the memory: what was read, and gradients of tokens and first weights."""
     x, weights, gates = data
-    through = nn.Linear(WIDTH, 3, dtype=dtype)
-    through.load_state_dict(gates.state_dict())
+    weight, bias = (p.detach().to(dtype) for p in (gates.weight, gates.bias))
 
     def step() -> Results:
         leaves = [t.detach().to(dtype).requires_grad_() for t in (x.clone(), *(w.clone() for w in weights))]
         tokens, first = leaves[0][:, :, None], [w.expand(len(x), 1, -1, -1) for w in leaves[1:]]
-        θ, η, α = torch.sigmoid(through(leaves[0])).split(1, dim=-1)
+        θ, η, α = torch.sigmoid(F.linear(leaves[0], weight, bias)).split(1, dim=-1)
         zero = [torch.zeros_like(w) for w in first]
         y, _ = form(tokens, tokens, tokens, STEP * θ, η, α, first, zero, chunk_size=chunk)
         return [y[:, :, 0].detach(), *torch.autograd.grad(y.sum(), leaves)]
@@ -97,9 +97,13 @@ def theirs(data: Drawn, chunk: int) -> Callable[[], Results]:
 
 
 def measure(
-    length: int, chunk: int, *, batch: int = 4, repeats: int, threads: int, quiet: bool = False
+    length: int, chunk: int, *, batch: int = 4, repeats: int, threads: int, roof: Roof, quiet: bool = False
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Race both at one length and chunk size, forward and backward: rows as of `race`; and what was not timed."""
+    """Race both at one length and chunk size, forward and backward: rows as of `race`; and what was not timed.
+
+    ``roofline`` is the time that `roof` allows for the operations of our form, and for reading tokens and first weights
+    and writing every result once, over the time taken.
+    """
     data = drawn(batch, length)
     wanted = ours(data, chunk, recurrent_neural_memory, torch.float64)()
     racing, missing = [Candidate("labkit", ours(data, chunk))], []
@@ -111,5 +115,7 @@ def measure(
     rows, refused = race(
         racing, wanted, limit=LIMIT, repeats=repeats, threads=threads, title=f"{length} tokens", quiet=quiet
     )
+    step = racing[0].run
+    rows = beside_roof(rows, roof, flops_of(step), sum(t.nbytes for t in (data[0], *data[1], *step())))
     sizes = {"length": length, "chunk": chunk, "batch": batch, "width": WIDTH, "gradients": True, "dtype": "float32"}
     return [{**sizes, **row} for row in rows], missing + refused
