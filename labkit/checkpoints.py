@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ __all__ = [
     "check_seed",
     "list_checkpoints",
     "load",
+    "names_of",
     "read_card",
     "save_checkpoint",
     "task_of",
@@ -126,6 +127,18 @@ def list_checkpoints(folder: str | Path | None = None) -> list[tuple[str, int]]:
         match = re.fullmatch(r"(.+)-s(\d+)", path.stem)
         if match and NAME.fullmatch(match[1]):
             found.append((match[1], int(match[2])))
+    return sorted(found)
+
+
+def names_of(fits: Callable[[tasks.Task], bool], folder: str | Path | None = None) -> list[str]:
+    """Names of the checkpoints trained on a task that `fits`, in order; those with damaged cards are left out."""
+    found = []
+    for name, seed in dict(reversed(list_checkpoints(folder))).items():  # one seed of each: they share their task
+        try:
+            if fits(task_of(read_card(name, seed, folder))):
+                found.append(name)
+        except (ValueError, OSError):
+            continue
     return sorted(found)
 
 

@@ -6,10 +6,10 @@ import difflib
 import os
 import re
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
-__all__ = ["NAME", "data_dir", "nearest", "sync", "write_beside", "write_text"]
+__all__ = ["NAME", "data_dir", "nearest", "nearest_or_all", "sync", "write_beside", "write_text"]
 
 #: How recipes and checkpoints are called: lower-case letters and digits, joined by single hyphens.
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -69,7 +69,16 @@ def write_text(path: Path, text: str) -> Path:
     return write_beside(path, lambda beside: beside.write_text(text, encoding="utf-8"))
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The one of `known` most like `word`, as an ending for a sentence; "" where none is like it."""
-    found = difflib.get_close_matches(word, list(known), n=1)
+def nearest(word: str, known: Collection[str]) -> str:
+    """The one of `known` most like `word`, or most like it of those it is a part of, as an ending for a sentence.
+
+    "" where none is like it.
+    """
+    holding = [name for name in known if word and word in name]  # "depo" is little like "depo-elastic-by-passes"
+    found = difflib.get_close_matches(word, known, n=1) or difflib.get_close_matches(word, holding, n=1, cutoff=0)
     return f" The nearest known one is {found[0]!r}." if found else ""
+
+
+def nearest_or_all(word: str, known: Collection[str]) -> str:
+    """`nearest`, and where none is like `word` all of `known`."""
+    return nearest(word, known) or (f" Known: {', '.join(known)}." if known else "")

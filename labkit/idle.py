@@ -64,16 +64,27 @@ class Day:
         return float(shares[np.minimum(self.passes, len(shares) - 1)].mean())
 
 
-def shares_by_passes(rows: pd.DataFrame, checkpoint: str, thought: int) -> list[float]:
+def shares_by_passes(rows: pd.DataFrame, checkpoint: str, thought: int, where: str = "these rows") -> list[float]:
     """Share of right answers over all depths after 0, 1, 2, ... passes, from the rows of a sweep, mean over seeds.
 
-    Raises ValueError where a number of passes from 0 to the largest up to 4 is missing.
+    Raises ValueError where the checkpoint has no rows at R = `thought`, or lacks a number of passes from 0 to the
+    largest up to 4; its sentence calls the rows as `where` says.
     """
-    part = rows[(rows["checkpoint"] == checkpoint) & (rows["thought"] == thought)]
+    own = rows[rows["checkpoint"] == checkpoint]
+    if own.empty:
+        swept = ", ".join(sorted(set(rows["checkpoint"])))
+        raise ValueError(f"{checkpoint} was not swept in {where}; take one that was: {swept}.")
+    part = own[own["thought"] == thought]
+    if part.empty:
+        known = ", ".join(map(str, sorted(set(own["thought"]))))
+        raise ValueError(f"{checkpoint} was not swept at R = {thought} in {where}, but at R = {known}.")
     found = accuracy(part).groupby(part["passes"]).mean()
     levels = [n for n in found.index if n <= 4]
     if not levels or levels != list(range(len(levels))):
-        raise ValueError(f"The rows of {checkpoint} at R = {thought} lack a number of passes; they have {levels}.")
+        raise ValueError(
+            f"The rows of {checkpoint} at R = {thought} lack a number of passes; they have {levels}, and every number "
+            "from 0 to the largest up to 4 is needed."
+        )
     return found[levels].tolist()
 
 

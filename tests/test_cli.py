@@ -149,6 +149,10 @@ def test_a_table_that_holds_more_is_kept(data: Path, run: Run) -> None:
         ("train tinny", "no recipe 'tinny'.*nearest known one is 'tiny'"),
         ("train nowhere.toml", "no recipe file"),
         ("trian tiny", "No such command 'trian'"),
+        ("train n", "no recipe 'n'.*nearest known one is 'tiny'"),  # which it is a part of
+        ("figures depo", "no picture 'depo'.*nearest known one is 'depo-"),
+        ("figures x", "no picture 'x'.*nearest known one is '.*x"),
+        ("figures nosuch", "no picture 'nosuch'. Known: selfcheck, .*kernel-roofline"),
     ],
 )
 def test_what_was_mistyped_is_told(data: Path, run: Run, line: str, sentence: str) -> None:
@@ -197,11 +201,15 @@ def test_train_then_evaluate(data: Path, run: Run) -> None:
     refused(run("train tiny --seed 1 --quiet"), r"another version of the recipe 'tiny'.*--no-resume")  # 0 of 4 steps
     result = run("train tiny --seed 1 --quiet --no-resume")
     assert result.exit_code == 0, result.output
-    assert "tiny-s1.safetensors" in result.output
+    assert result.output == f"tiny, seed 1: {data / 'checkpoints' / 'tiny-s1.safetensors'}\n"
     model, card = load("tiny", 1)
     assert card["steps"] == 4 and card["command"] == "labkit train tiny --seed 1"
     assert not torch.equal(model.head.weight, untrained[1])
     assert torch.equal(load("tiny", 0)[0].head.weight, untrained[0])
+    before, again = files(data), run("train tiny --seed 1 --quiet")
+    assert again.exit_code == 0 and files(data) == before
+    assert again.output.startswith("tiny, seed 1, is trained already; --no-resume trains it anew: ")
+    assert run("train tiny --seed 1 --quiet --no-resume").output.startswith("tiny, seed 1: ")
     assert run("evaluate tiny --seed 1 --passes 0 1 --n 3 --quiet").exit_code == 0
     elsewhere = data / "elsewhere"
     assert run(f"train tiny --quiet --folder {elsewhere}").exit_code == 0
@@ -233,7 +241,36 @@ def test_list_names_what_there_is(data: Path, run: Run) -> None:
     output = run("list").output
     parameters = load("tiny", 0)[1]["parameters"]
     assert "Six nodes, for tests" in output and f"{parameters:,} parameters" in output
-    assert output.count("tiny") == 3
+    assert output.count("tiny") == 2 and f"  tiny  seeds 0, 1  {parameters:,} parameters, 0 steps" in output
+
+
+def test_list_has_a_line_for_a_name(data: Path, run: Run) -> None:
+    model, card = load("tiny", 0)
+    for seed in (0, 1, 2, 4):
+        save_checkpoint(model, card, "a-name-longer-than-twenty-letters", seed)
+    save_checkpoint(model, {**card, "steps": 3}, "tiny", 7)
+    lines = run("list").output.splitlines()
+    told = f"{card['parameters']:,} parameters, "
+    assert lines[lines.index("Checkpoints") + 1 :] == [
+        f"  a-name-longer-than-twenty-letters  seeds 0 to 2, 4  {told}0 steps",
+        f"  {'tiny':<33}  seeds 0, 1       {told}0 steps",
+        f"  {'tiny':<33}  seed 7           {told}3 steps",
+    ]
+    assert lines[1] == f"  {'tiny':<33}  Six nodes, for tests"
+
+
+@pytest.mark.parametrize(
+    ("commands", "without"),
+    [
+        ("train", "those of the recipe"),
+        ("evaluate", "0"),
+        ("haystack stream long-run bits search lookups nights fine", "all there are"),
+    ],
+)
+def test_help_says_which_seeds_are_taken(run: Run, commands: str, without: str) -> None:
+    for command in commands.split():
+        told = " ".join(run(f"{command} --help").output.split())
+        assert f"One seed or several. [default: ({without});" in told, told
 
 
 def test_doctor_finds_what_is_broken(data: Path, run: Run) -> None:

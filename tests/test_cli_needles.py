@@ -62,7 +62,10 @@ def test_a_long_run_of_some_tokens(data: Path, monkeypatch: pytest.MonkeyPatch) 
     [
         ("haystack lmm --out rows.txt", "--out must end in .csv"),
         ("haystack lmm --variant passkeys", "it should be one of passkey, number, word"),
-        ("stream nobody", "nobody"),
+        ("stream nobody", "no checkpoint 'nobody' that this command measures. Known: lmm, window."),
+        ("haystack lmn", "no checkpoint 'lmn' that this command measures. The nearest known one is 'lmm'."),
+        ("long-run windw", "no checkpoint 'windw' that this command measures. The nearest known one is 'window'."),
+        ("bits lmn", "no checkpoint 'lmn' in "),  # none of these was trained on text
         ("haystack lmm --folder elsewhere", "name a table with --out"),
     ],
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import typer
@@ -24,12 +24,19 @@ def list_() -> None:
         card = read_card(name, seed)
         return f"{card['parameters']:,} parameters, {card.get('steps', 0):,} steps"
 
-    typer.echo("Recipes")
-    for name in list_recipes():
-        typer.echo(f"  {name:<20} {_or_why_not(recipe, name)}")
-    typer.echo("Checkpoints")
+    trained: dict[tuple[str, str], list[int]] = {}  # seeds that differ, or are damaged, get lines of their own
     for name, seed in list_checkpoints():
-        typer.echo(f"  {name:<20} seed {seed:<3} {_or_why_not(checkpoint, name, seed)}")
+        trained.setdefault((name, _or_why_not(checkpoint, name, seed)), []).append(seed)
+    recipes = {name: _or_why_not(recipe, name) for name in list_recipes()}
+    width = max(map(len, [*recipes, *(name for name, _ in trained)]), default=0)
+    told = {key: _seeds(seeds) for key, seeds in trained.items()}
+    wide = max(map(len, told.values()), default=0)
+    typer.echo("Recipes")
+    for name, line in recipes.items():
+        typer.echo(f"  {name:<{width}}  {line}")
+    typer.echo("Checkpoints")
+    for (name, line), seeds in told.items():
+        typer.echo(f"  {name:<{width}}  {seeds:<{wide}}  {line}")
 
 
 @app.command()
@@ -68,6 +75,18 @@ def doctor() -> None:
         typer.echo(f"{'well ' if finding.well else 'WRONG'}  {finding.sentence}")
     if not all(finding.well for finding in findings):
         raise typer.Exit(1)
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    """Seeds in order, as one says them: seed 0; seeds 0, 2; seeds 0 to 5."""
+    runs: list[list[int]] = []
+    for seed in seeds:
+        if runs and seed == runs[-1][-1] + 1:
+            runs[-1].append(seed)
+        else:
+            runs.append([seed])
+    told = (f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)
+    return f"{'seeds' if len(seeds) > 1 else 'seed'} {', '.join(told)}"
 
 
 def _or_why_not(line: Callable[..., str], *args: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,9 +17,13 @@ from .shared import (
     Seeds,
     app,
     in_sentences,
+    seed_option,
     seeds_and_path,
     table_path,
 )
+
+if TYPE_CHECKING:
+    from labkit.tasks import Task
 
 
 @app.command(cls=ManyValues)
@@ -31,7 +35,7 @@ def evaluate(
         typer.Option(min=0, help="Sleep passes to try, such as 0 1 2.", show_default="0 1 2 4 8 16"),
     ] = None,
     n: Annotated[int, typer.Option(min=1, help="Unseen instances for each seed.")] = 2000,
-    seed: Seeds = None,
+    seed: Annotated[list[int] | None, seed_option("0")] = None,
     all_seeds: Annotated[bool, typer.Option("--all-seeds", help="Every seed there is.")] = False,
     exam: Annotated[
         int | None, typer.Option(min=0, max=999_999, help="Which instances: a number.", show_default="the seed")
@@ -112,7 +116,7 @@ def haystack(
     """Recall of needles in ever longer haystacks, by every seed there is: printed, and stored as a table."""
     from labkit import haystack as hay
 
-    seeds, path = seeds_and_path(checkpoint, seed, folder, out, "haystack")
+    seeds, path = seeds_and_path(checkpoint, seed, folder, out, "haystack", _of_needles)
     rows = hay.haystack(
         checkpoint, seeds, lengths=length or hay.LENGTHS, variants=variant or tuple(hay.HAYS), needles=needles,
         writes=not no_writing, passes=passes, n=n, device=device, folder=folder, progress=not quiet,
@@ -141,7 +145,7 @@ def stream(
     from labkit.results import write_table
 
     kind = "archive" if archive else "stream"
-    seeds, path = seeds_and_path(checkpoint, seed, folder, out, kind)
+    seeds, path = seeds_and_path(checkpoint, seed, folder, out, kind, _of_needles)
     rows = streams.stream(
         checkpoint, seeds, n=n, passes=passes, archive=archive, device=device, folder=folder, progress=not quiet
     )
@@ -166,7 +170,7 @@ def long_run(
     """Two million tokens through one session: size of its state, memory, pace, and what it knows of the start."""
     from labkit import long_run as runs
 
-    seeds, path = seeds_and_path(checkpoint, seed, folder, out, "long-run")
+    seeds, path = seeds_and_path(checkpoint, seed, folder, out, "long-run", _of_needles)
     shown = ["seed", "tokens", "start_value", "fresh_value", "state_bytes", "resident_bytes", "tokens_per_second"]
     for one in seeds:
         rows = runs.long_run(checkpoint, one, tokens=tokens, passes=passes, folder=folder, progress=not quiet)
@@ -194,8 +198,9 @@ def bits(
 ) -> None:
     """Bits per byte of held-out text, by how many bytes were read before: printed, and stored as a table."""
     from labkit import bits as measured
+    from labkit.tasks import Text
 
-    seeds, path = seeds_and_path(checkpoint, seed, folder, out, "bits")
+    seeds, path = seeds_and_path(checkpoint, seed, folder, out, "bits", lambda task: isinstance(task, Text))
     rows = measured.bits_per_byte(
         checkpoint, seeds, reads=read or measured.READ, passes=passes, writes=not no_writing, device=device,
         folder=folder, progress=not quiet,
@@ -273,3 +278,10 @@ def curves(
     last = table[table["step"] == table.groupby(["checkpoint", "seed"])["step"].transform("max")]
     shown = last.pivot_table(index=["checkpoint", "depth"], columns="seed", values="accuracy")
     typer.echo(f"Share right in the last lessons, by seed:\n{shown.round(3).to_string()}\n\nStored in {path}.")
+
+
+def _of_needles(task: Task) -> bool:
+    """Whether needles can be asked of a model that was trained on this."""
+    from labkit.tasks import Needle
+
+    return isinstance(task, Needle)

@@ -6,10 +6,13 @@ import functools
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperCommand
+
+if TYPE_CHECKING:
+    from labkit.tasks import Task
 
 NUMBER = re.compile(r"[+-]?\d+(\.\d*)?")
 
@@ -63,9 +66,12 @@ def in_sentences(command: Callable[..., None]) -> Callable[..., None]:
     return told
 
 
-Seeds = Annotated[
-    list[int] | None, typer.Option("--seed", min=0, max=999_999, help="One seed or several.", show_default=False)
-]
+def seed_option(without: str) -> Any:
+    """The option --seed, whose help says what is taken without it."""
+    return typer.Option("--seed", min=0, max=999_999, help="One seed or several.", show_default=without)
+
+
+Seeds = Annotated[list[int] | None, seed_option("all there are")]
 Device = Annotated[str, typer.Option(help="Where models run, as torch calls it: cpu, cuda.")]
 Passes = Annotated[int, typer.Option(min=0, help="Sleep passes for every window.")]
 NoWriting = Annotated[bool, typer.Option("--no-writing", help="Control: memories are never written.")]
@@ -74,13 +80,27 @@ Folder = Annotated[Path | None, typer.Option(help="Folder of checkpoints.", show
 
 
 def seeds_and_path(
-    checkpoint: str, seeds: list[int] | None, folder: Path | None, out: Path | None, kind: str
+    checkpoint: str,
+    seeds: list[int] | None,
+    folder: Path | None,
+    out: Path | None,
+    kind: str,
+    fits: Callable[[Task], bool],
 ) -> tuple[list[int], Path]:
-    """The seeds asked for, or all there are, and where their table goes."""
-    from labkit.checkpoints import list_checkpoints
+    """The seeds asked for, or all there are, and where their table goes.
 
+    `fits` says which tasks the command can measure: for a name that is none the nearest of those is told, or all.
+    """
+    from labkit.checkpoints import list_checkpoints, names_of
+    from labkit.files import nearest_or_all
+
+    path = table_path(f"{checkpoint}-{kind}", folder, out)
     known = [s for name, s in list_checkpoints(folder) if name == checkpoint]
-    return sorted(set(seeds or known or [0])), table_path(f"{checkpoint}-{kind}", folder, out)
+    if not known and (fitting := names_of(fits, folder)):
+        raise FileNotFoundError(
+            f"There is no checkpoint {checkpoint!r} that this command measures.{nearest_or_all(checkpoint, fitting)}"
+        )
+    return sorted(set(seeds or known or [0])), path
 
 
 def table_path(name: str, folder: Path | None, out: Path | None) -> Path:

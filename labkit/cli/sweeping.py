@@ -14,12 +14,31 @@ from .shared import Folder, ManyValues, Quiet, Seeds, app, in_sentences, seeds_a
 if TYPE_CHECKING:
     import pandas as pd
 
+    from labkit.tasks import Task
+
 Instances = Annotated[int, typer.Option(min=1, help="Unseen instances for each seed.")]
 
 
 def _table(kind: str) -> Any:
     """The option that names a table of one checkpoint."""
     return typer.Option(help="Table to write or add to.", show_default=f"data/results/<name>-{kind}.csv")
+
+
+def _check_grid(grid: str, known: Sequence[str]) -> None:
+    """Answer a name that no grid has with the nearest, or with all."""
+    from labkit.files import data_dir, nearest_or_all
+
+    if grid not in known:
+        raise FileNotFoundError(f"There is no grid {grid!r} in {data_dir() / 'sweeps'}.{nearest_or_all(grid, known)}")
+
+
+def _swept(grid: str) -> pd.DataFrame:
+    """The stored rows of a grid. Rows may also be those of a grid whose file lies elsewhere."""
+    from labkit import sweep as sweeps
+
+    swept = [path.stem.removeprefix("sweep-") for path in sweeps.path_of(grid).parent.glob("sweep-*.csv")]
+    _check_grid(grid, sorted({*sweeps.list_grids(), *swept}))
+    return sweeps.read(grid)
 
 
 @app.command()
@@ -39,6 +58,8 @@ def sweep(
     """Measure every cell of a grid, training what is not trained. Stopped at any time, the same command goes on."""
     from labkit import sweep as sweeps
 
+    if Path(grid).suffix != ".toml":
+        _check_grid(grid, sweeps.list_grids())
     loaded = sweeps.load_grid(grid)
     path = table_path(f"sweep-{loaded.name}", folder, out)
     try:
@@ -72,11 +93,11 @@ def verdict(
     from labkit.recipes import list_recipes, load_recipe
     from labkit.tasks import Thinking
 
-    rows = sweeps.read(grid)
+    rows = _swept(grid)
 
     def stored(named: str, of_arms: str) -> pd.DataFrame | None:
         if named:
-            return sweeps.read(named)
+            return _swept(named)
         return sweeps.read(of_arms) if grid == "arms" and sweeps.path_of(of_arms).is_file() else None
 
     own, alone = stored(corners, "corners"), stored(rivals, "long")
@@ -104,15 +125,12 @@ def laws(
 ) -> None:
     """Named laws of error fitted to a swept grid: what they predict, what operations explain, what replaces what."""
     from labkit import results
-    from labkit import sweep as sweeps
     from labkit.files import data_dir
     from labkit.laws.reach import reach_table
     from labkit.laws.summary import curves, summary
     from labkit.laws.verdict import whole_seeds
 
-    if not sweeps.path_of(grid).is_file():
-        sweeps.load_grid(grid)  # a name that is none is answered with the nearest
-    rows = whole_seeds(reach_table(sweeps.read(grid)))
+    rows = whole_seeds(reach_table(_swept(grid)))
     if rows["params"].nunique() < 3:
         raise ValueError(f"Laws need three widths or more, and {grid} has fewer; sizes has four.")
     table = summary(rows)
@@ -171,6 +189,7 @@ def search(
 ) -> None:
     """Best of B chains against a tree at equal operations, with judges that err in no, 1 in 10 and 3 in 10 cases."""
     from labkit.search import CELL, search_rows
+    from labkit.tasks import Thinking
 
     def rows(name: str, one: int) -> pd.DataFrame:
         return search_rows(
@@ -178,7 +197,10 @@ def search(
             errors=[0.0, 0.1, 0.3], n=n, folder=folder,
         )  # fmt: skip
 
-    _seed_by_seed(checkpoint, seed, folder, out, "search", CELL, rows)
+    def fits(task: Task) -> bool:
+        return isinstance(task, Thinking) and task.writes and task.piece == 1
+
+    _seed_by_seed(checkpoint, seed, folder, out, "search", CELL, rows, fits)
 
 
 @app.command(cls=ManyValues)
@@ -193,12 +215,13 @@ def lookups(
 ) -> None:
     """Sleep against looking up: N passes, and B windows opened again by choosers that err never, 3 in 10, always."""
     from labkit.lookups import CELL, lookup_rows
+    from labkit.tasks import DepoArchive
 
     def rows(name: str, one: int) -> pd.DataFrame:
         wanted = passes or [0, 1, 2, 4]
         return lookup_rows(name, one, passes=wanted, errors=[0.0, 0.3, 1.0], n=n, folder=folder)
 
-    _seed_by_seed(checkpoint, seed, folder, out, "lookups", CELL, rows)
+    _seed_by_seed(checkpoint, seed, folder, out, "lookups", CELL, rows, lambda task: isinstance(task, DepoArchive))
 
 
 @app.command(cls=ManyValues)
@@ -213,11 +236,15 @@ def nights(
 ) -> None:
     """Sleep night after night, on facts alone or also on thoughts: one's own, true ones, wrong ones, facts again."""
     from labkit.nights import CELL, night_rows
+    from labkit.tasks import NightsThinking
 
     def rows(name: str, one: int) -> pd.DataFrame:
         return night_rows(name, one, passes or [0, 1, 2, 4, 8], n, folder)
 
-    _seed_by_seed(checkpoint, seed, folder, out, "nights", CELL, rows, table="by-night")
+    def fits(task: Task) -> bool:
+        return isinstance(task, NightsThinking)
+
+    _seed_by_seed(checkpoint, seed, folder, out, "nights", CELL, rows, fits, table="by-night")
 
 
 @app.command(cls=ManyValues)
@@ -232,11 +259,15 @@ def fine(
 ) -> None:
     """Whole rows of the automaton right, by passes and steps: rows are drawn until 25 came right."""
     from labkit.fine import CELL, fine_rows
+    from labkit.tasks import Rule110
 
     def rows(name: str, one: int) -> pd.DataFrame:
         return fine_rows(name, one, passes or [1, 2, 3, 4], most, folder=folder)
 
-    _seed_by_seed(checkpoint, seed, folder, out, "fine", CELL, rows)
+    def fits(task: Task) -> bool:
+        return isinstance(task, Rule110) and task.strings == 1
+
+    _seed_by_seed(checkpoint, seed, folder, out, "fine", CELL, rows, fits)
 
 
 def _seed_by_seed(
@@ -247,6 +278,7 @@ def _seed_by_seed(
     command: str,
     cell: Sequence[str],
     rows: Callable[[str, int], pd.DataFrame],
+    fits: Callable[[Task], bool],
     table: str | None = None,
 ) -> None:
     """Measure the seeds of a checkpoint one by one, and add each one's rows to its table as they come.
@@ -257,7 +289,7 @@ def _seed_by_seed(
 
     from labkit import results
 
-    seeds, path = seeds_and_path(checkpoint, seed, folder, out, table or command)
+    seeds, path = seeds_and_path(checkpoint, seed, folder, out, table or command, fits)
     for one in tqdm(seeds, unit="seed", delay=2.0):
         new = rows(checkpoint, one)
 
@@ -281,7 +313,6 @@ def idle(
     import torch
 
     from labkit import results
-    from labkit import sweep as sweeps
     from labkit.checkpoints import load, task_of
     from labkit.files import data_dir
     from labkit.idle import costs_of, days, shares_by_passes
@@ -289,7 +320,7 @@ def idle(
 
     torch.set_num_threads(1)
     model, card = load(checkpoint)
-    shares = shares_by_passes(sweeps.read(grid), checkpoint, thought)
+    shares = shares_by_passes(_swept(grid), checkpoint, thought, where=f"the grid {grid}")
     costs = costs_of(model, task_of(card).exam(1, torch.Generator().manual_seed(0)), thought)
     here = {name: value for name, value in machine().items() if name != "load"}  # its load is not a queue's
     table = days(costs, shares).assign(

@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from .shared import Device, Folder, ManyValues, Quiet, Seeds, app, in_sentences
+from .shared import Device, Folder, ManyValues, Quiet, app, in_sentences, seed_option
 
 
 @app.command(cls=ManyValues)
 @in_sentences
 def train(
     recipe: Annotated[str, typer.Argument(help="Name of a recipe in data/recipes, or path of a .toml.")],
-    seed: Seeds = None,
+    seed: Annotated[list[int] | None, seed_option("those of the recipe")] = None,
     device: Device = "cpu",
     folder: Folder = None,
     resume: Annotated[
@@ -23,17 +23,20 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train the seeds of a recipe, one after another. Stopped at any time, the same command goes on."""
+    from labkit.checkpoints import list_checkpoints
     from labkit.recipes import load_recipe
     from labkit.train import train as run
 
     loaded = load_recipe(recipe)
+    finished = list_checkpoints(folder) if resume else []
     for one in seed or loaded.seeds:
         try:
             path = run(loaded, one, folder, device=device, resume=resume, progress=not quiet)
         except KeyboardInterrupt:
             typer.echo(f"\nStopped in seed {one}. The same command goes on from the last saved step.", err=True)
             raise typer.Exit(130) from None
-        typer.echo(f"{loaded.name}, seed {one}: {path}")
+        already = ", is trained already; --no-resume trains it anew" if (loaded.name, one) in finished else ""
+        typer.echo(f"{loaded.name}, seed {one}{already}: {path}")
 
 
 @app.command()
