@@ -294,6 +294,7 @@ def test_the_command_writes_its_rows(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         (["awake", "--width", "32"], "width would do nothing to 'awake'; leave it out."),
         (["titans", "--values", "--case", "equal keys"], "case, gradients would do nothing to 'titans'; leave it out."),
         (["delta", "--dtype", "float16"], "dtype must be float32 or bfloat16, but it is 'float16'."),
+        (["delta", "--out", "rows.txt"], "Rows are stored in a file that ends in .csv, but rows.txt does not."),
         (["delta", "--device", "meta2"], "There is no device 'meta2' here"),
         (["delta", "--size", "5", "--case", "odd", "--quiet"], "There is no case 'odd'"),
     ],
