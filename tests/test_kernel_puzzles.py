@@ -23,7 +23,7 @@ from kernel_puzzles import solutions
 from kernel_puzzles.wrong import WRONG, Wrong, solution, wrong_kernel
 
 from labkit.explore import puzzles
-from labkit.explore.puzzles import checking, core, guards
+from labkit.explore.puzzles import checking, chunk_faults, core, guards, tl, triton
 from labkit.explore.puzzles.interpreter import InterpreterBuilder
 
 NOTEBOOK = Path(__file__).resolve().parent.parent / "notebooks" / "assignments" / "kernels" / "kernel_puzzles.ipynb"
@@ -136,6 +136,18 @@ def test_mistakes_are_no_answers_and_no_two_are_alike(name: str) -> None:
             assert any(not torch.allclose(offs[case], more[case], atol=1e-3) for case in shared), (one, other)
 
 
+@pytest.mark.parametrize("name", ["chunked", "backward"])
+def test_with_no_fault_the_chunks_give_the_spec(name: str) -> None:
+    puzzle, rule = puzzles.get(name), chunk_faults.forward if name == "chunked" else chunk_faults.backward
+    for case in puzzle.cases[:: len(core.SEEDS)]:
+        if "strong decay" in case.marks:  # of which gradients may all be zero
+            continue
+        inputs = {k: t.double() for k, t in puzzle.draw(case, torch.Generator().manual_seed(case.seed)).items()}
+        found = rule(inputs, puzzle.scalars(case.sizes)["scale"], case.sizes["C"], "")
+        for own, right in zip(found, puzzle.answers(inputs, case.sizes).values(), strict=True):
+            assert float((own - right).norm() / right.norm()) < 1e-6  # what the forward pass kept is float32
+
+
 def test_specs_are_the_kernels_of_the_lab() -> None:
     from labkit.kernels import gated_delta_rule, neural_memory
 
@@ -194,6 +206,25 @@ def test_lanes_are_counted_and_the_patch_is_undone() -> None:
     assert all(getattr(InterpreterBuilder, name) is own for name, own in before.items())
     solutions.copy_kernel[(3,)](x.view, y.view, 37, BLOCK=16)
     assert traffic.loads == seen and torch.equal(x.view, y.view)
+
+
+@triton.jit
+def unread_kernel(x, y, n, BLOCK: tl.constexpr, MASKED: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    values = tl.load(x + i, mask=i < n)
+    if MASKED:
+        values = tl.where(i < n, values, 0.0)
+    tl.store(y, tl.sum(values, 0))
+
+
+@pytest.mark.skipif(not interpreted, reason="what a compiled kernel finds there is not ours to choose")
+def test_what_a_masked_load_does_not_read_is_undefined_until_it_is_masked() -> None:
+    x, y = guards.Guarded.make((37,), torch.ones(37)), guards.Guarded.make((1,))
+    for masked, unread, total in ((False, float("nan"), None), (False, 0.0, 37.0), (True, float("nan"), 37.0)):
+        with puzzles.counted({"x": x, "y": y}, unread) as traffic:
+            unread_kernel[(1,)](x.view, y.view, 37, BLOCK=64, MASKED=masked)
+        assert traffic.undefined == {"x": 27} and traffic.loads == 37
+        assert bool(y.view.isnan()) if total is None else float(y.view) == total
 
 
 # ------------------------------------------------------------------ the notebook and the import

@@ -1,4 +1,4 @@
-"""Run a kernel on every case of a puzzle, and say what is wrong, as far as the numbers tell."""
+"""Run a kernel on every case of a puzzle, and say what is wrong."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from labkit.explore.puzzles.core import MARKS, Case, Puzzle
+from labkit.explore.puzzles.core import Case, Puzzle
 from labkit.explore.puzzles.counting import Traffic, WildAccess, counted
+from labkit.explore.puzzles.diagnosing import Failure, Run, at_entry, diagnosis, distance, listed
 from labkit.explore.puzzles.guards import Guarded
 from labkit.explore.puzzles.interpreter import DEVICE, INTERPRETED, is_kernel
 from labkit.explore.puzzles.registry import get
@@ -21,7 +22,6 @@ from labkit.explore.puzzles.registry import get
 __all__ = ["Failure", "Result", "Score", "check"]
 
 Tensors = dict[str, Tensor]
-ALIKE = 1e-3  # a wrong result is what a mistake gives if no output is further from it, relatively
 
 
 @dataclass(frozen=True)
@@ -48,21 +48,6 @@ class Score:
             f"(Loads {self.loads:,} elements, {self.bytes_loaded:,} bytes; "
             f"stores {self.stores:,} elements, {self.bytes_stored:,} bytes; all cases together.)"
         )
-
-
-@dataclass(frozen=True)
-class Failure:
-    """The first case that went wrong.
-
-    Attributes:
-        case: its sizes, its specials and its seed.
-        output: name of the array concerned, or "" where none is.
-        error: relative error of that output, infinite where it holds no numbers; None where it was not compared.
-    """
-
-    case: Case
-    output: str
-    error: float | None
 
 
 @dataclass(frozen=True)
@@ -97,21 +82,6 @@ class _Wrong(Exception):
         self.told, self.output = told, output
 
 
-@dataclass
-class _Run:
-    """One case: what went in, what should have come out, what came, how far apart."""
-
-    case: Case
-    inputs: Tensors
-    wanted: Tensors
-    found: Tensors
-    traffic: Traffic | None
-    errors: dict[str, float]
-
-    def wrong(self, tolerance: float) -> bool:
-        return any(not error <= tolerance for error in self.errors.values())
-
-
 def check(kernel: Any, name: str) -> Result:
     """Try a kernel on every case of a puzzle.
 
@@ -126,7 +96,7 @@ def check(kernel: Any, name: str) -> Result:
     refusal = _refusal(kernel, puzzle)
     if refusal:
         return Result(name, False, f"{title}: not run. {refusal}", None, None, 0)
-    runs: list[_Run] = []
+    runs: list[Run] = []
     besides = ""
     for case in puzzle.cases:
         try:
@@ -139,7 +109,7 @@ def check(kernel: Any, name: str) -> Result:
             break
     wrong = [run for run in runs if run.wrong(puzzle.tolerance)]
     if wrong:
-        failure, told = _diagnosis(puzzle, runs, wrong, besides)
+        failure, told = diagnosis(puzzle, runs, wrong, besides)
         message = f"{title}: wrong, at {failure.case} ({len(wrong)} of {len(runs)} cases run are wrong).\n{told}"
         return Result(name, False, message, failure, None, len(runs))
     score = _score(puzzle, runs)
@@ -163,7 +133,7 @@ def _refusal(kernel: Any, puzzle: Puzzle) -> str:
     return ""
 
 
-def _run(kernel: Any, puzzle: Puzzle, case: Case) -> _Run:
+def _run(kernel: Any, puzzle: Puzzle, case: Case) -> Run:
     """Launch once. Raises `_Wrong` for what needs no comparison."""
     inputs = puzzle.draw(case, torch.Generator().manual_seed(case.seed))
     wanted = puzzle.answers(inputs, case.sizes)
@@ -174,7 +144,7 @@ def _run(kernel: Any, puzzle: Puzzle, case: Case) -> _Run:
     _written_outside(case, given, made, before, traffic)
     for name, array in given.items():
         if not torch.equal(array.bits, before[name]):
-            raise _Wrong(f"The kernel wrote into its input {name}; write into {_listed(puzzle.outputs)} only.", name)
+            raise _Wrong(f"The kernel wrote into its input {name}; write into {listed(puzzle.outputs)} only.", name)
     if traffic and traffic.read_outside:
         name, number = next(iter(traffic.read_outside.items()))
         raise _Wrong(
@@ -185,16 +155,21 @@ def _run(kernel: Any, puzzle: Puzzle, case: Case) -> _Run:
     found = {name: array.view.detach().cpu().double() for name, array in made.items()}
     if not traffic and any(not t.isfinite().all() for t in found.values()):
         _affected_from_outside(kernel, puzzle, case, inputs, made)
-    errors = {name: _distance(found[name], wanted[name]) for name in wanted}
-    return _Run(case, inputs, wanted, found, traffic, errors)
+    errors = {name: distance(found[name], wanted[name]) for name in wanted}
+    run = Run(case, inputs, wanted, found, traffic, errors)
+    if traffic and traffic.undefined and run.wrong(puzzle.tolerance):
+        _affected_by_the_unread(kernel, puzzle, run, traffic)
+    return run
 
 
-def _launch(kernel: Any, puzzle: Puzzle, case: Case, arrays: Mapping[str, Guarded]) -> Traffic | None:
-    """Run it on arrays; what it touched, where that can be seen."""
+def _launch(
+    kernel: Any, puzzle: Puzzle, case: Case, arrays: Mapping[str, Guarded], unread: float = float("nan")
+) -> Traffic | None:
+    """Run it on arrays; what it touched, where that can be seen. `unread` is handed on as in `counted`."""
     views = {name: array.view for name, array in arrays.items()}
     try:
         # The interpreter's own warnings name no line of the kernel; what is infinite or NaN is found afterwards.
-        with np.errstate(all="ignore"), counted(arrays) if INTERPRETED else nullcontext() as traffic:
+        with np.errstate(all="ignore"), counted(arrays, unread) if INTERPRETED else nullcontext() as traffic:
             kernel[puzzle.grid(case.sizes)](**views, **puzzle.scalars(case.sizes))
         if DEVICE == "cuda":
             torch.cuda.synchronize()
@@ -244,14 +219,14 @@ def _written_at_all(made: Mapping[str, Guarded]) -> None:
     missing = {name: array.unwritten() for name, array in made.items()}
     if all(bool(where.all()) for where in missing.values()):
         are = "is" if len(missing) == 1 else "are"
-        raise _Wrong(f"Nothing was written: {_listed(missing)} {are} as before the launch.", next(iter(missing)))
+        raise _Wrong(f"Nothing was written: {listed(missing)} {are} as before the launch.", next(iter(missing)))
     for name, where in missing.items():
         if where.any():
             at = tuple(where.nonzero()[0].tolist())
             raise _Wrong(
-                f"{int(where.sum())} of {where.numel()} entries of {name} were never written, the first at {_at(at)}. "
-                "Look at which program writes which part (tl.program_id in the offsets), and whether a loop or a mask "
-                "ends too early.",
+                f"{int(where.sum())} of {where.numel()} entries of {name} were never written, the first at "
+                f"{at_entry(at)}. Look at which program writes which part (tl.program_id in the offsets), and whether "
+                "a loop or a mask ends too early.",
                 name,
             )
 
@@ -270,92 +245,21 @@ def _affected_from_outside(
         )
 
 
-def _distance(found: Tensor, wanted: Tensor) -> float:
-    """``|a - b| / |b|``; absolute where all of b is zero; infinite where a or b holds no numbers."""
-    if not (found.isfinite().all() and wanted.isfinite().all()):
-        return float("inf")
-    size = float(wanted.norm())
-    return float((found - wanted).norm()) / (size if size > 0 else 1.0)
+def _affected_by_the_unread(kernel: Any, puzzle: Puzzle, run: Run, traffic: Traffic) -> None:
+    """Raise where the result depends on what a masked load without ``other=`` did not read."""
+    given = {name: Guarded.make(tuple(t.shape), t) for name, t in run.inputs.items()}
+    again = {name: Guarded.make(tuple(t.shape)) for name, t in run.wanted.items()}
+    _launch(kernel, puzzle, run.case, given | again, unread=0.0)
+    for name, array in again.items():
+        if not torch.allclose(array.view.double(), run.found[name], rtol=0.0, atol=0.0, equal_nan=True):
+            raise _Wrong(
+                "A masked load without other= leaves what it did not read undefined, and that reaches the result "
+                f"(loads of {listed(traffic.undefined)}). Say other=0.0, or mask the values before they are used.",
+                name,
+            )
 
 
-def _diagnosis(puzzle: Puzzle, runs: list[_Run], wrong: list[_Run], besides: str) -> tuple[Failure, str]:
-    """The first wrong case, and what can be said of it; `besides` tells of a later one that could not be compared."""
-    first = wrong[0]
-    bad = [name for name, error in first.errors.items() if not error <= puzzle.tolerance]
-    good = [name for name in first.errors if name not in bad]
-    name = bad[0]
-    parts = [_where(first, name, puzzle.tolerance)]
-    if len(bad) > 1 or good:
-        parts.append(f"Wrong: {_listed(bad)}." + (f" Right: {_listed(good)}." if good else ""))
-    likely = _mistake(puzzle, wrong)
-    if likely:
-        parts.append(f"Likely: {likely}")
-    else:
-        apart = [] if besides else _set_apart(runs, wrong)  # not all cases are known then
-        parts += apart or ["Which mistake this is cannot be told from the numbers."]
-    parts += [besides] if besides else []
-    return Failure(first.case, name, first.errors[name]), "\n".join(parts)
-
-
-def _where(run: _Run, name: str, tolerance: float) -> str:
-    """By how much an output is off, and its first wrong entry."""
-    found, wanted, error = run.found[name], run.wanted[name], run.errors[name]
-    if error == float("inf"):
-        at = tuple((~found.isfinite()).nonzero()[0].tolist())
-        count = int((~found.isfinite()).sum())
-        return (
-            f"{count} of {found.numel()} entries of {name} are no numbers, the first at {_at(at)} "
-            f"({float(found[at])} instead of {float(wanted[at]):.4g}). "
-            "Overflow, 0 / 0 and roots of negative numbers do that."
-        )
-    typical = max(float(wanted.norm()) / wanted.numel() ** 0.5, 1e-30)
-    off = (found - wanted).abs() > max(tolerance, 1e-6) * typical
-    at = tuple((off if off.any() else found != wanted).nonzero()[0].tolist())
-    return (
-        f"{name} has a relative error of {error:.2g} (at most {tolerance:g} is allowed); "
-        f"it first differs at {_at(at)}: {float(found[at]):.6g} instead of {float(wanted[at]):.6g}."
-    )
-
-
-def _mistake(puzzle: Puzzle, wrong: list[_Run]) -> str:
-    """The sentence of the one typical mistake that explains every wrong case; of ordinary cases, if there are any."""
-    ordinary = [run for run in wrong if not run.case.marks & {"strong decay", "equal keys", "zero rows"}]
-    of_each_size = {str(run.case.sizes): run for run in reversed(ordinary or wrong)}  # one seed says enough
-    told = []
-    for mistake in puzzle.mistakes:
-        gaps = [_gap(puzzle, mistake.function, run) for run in of_each_size.values()]
-        known = [gap for gap in gaps if gap is not None]
-        if known and max(known) <= ALIKE:
-            told.append((max(known), mistake.told))
-    return min(told)[1] if told else ""
-
-
-def _gap(puzzle: Puzzle, function: Any, run: _Run) -> float | None:
-    """How far a result is from what a mistake gives; None where the mistake cannot be made."""
-    sizes = {**run.case.sizes, **puzzle.scalars(run.case.sizes)}
-    would = function({name: t.double() for name, t in run.inputs.items()}, sizes)
-    if would is None:
-        return None
-    return max(_distance(run.found[name], t) for name, t in would.items())
-
-
-def _set_apart(runs: list[_Run], wrong: list[_Run]) -> list[str]:
-    """What only the wrong cases have in common: the marks that fewest cases bear among those all wrong ones bear."""
-    shared = set.intersection(*(set(run.case.marks) for run in wrong))
-    bearers = {mark: sum(mark in run.case.marks for run in runs) for mark in MARKS if mark in shared}
-    fewest = min(bearers.values(), default=len(runs))
-    if fewest == len(runs):
-        return []
-    told = []
-    for mark, number in bearers.items():
-        if number == fewest:
-            condition, advice = MARKS[mark]
-            many = f"{len(wrong)} of {number}" if len(wrong) < number else f"all {number}"
-            told.append(f"Only cases in which {condition} are wrong ({many}). {advice}")
-    return told
-
-
-def _score(puzzle: Puzzle, runs: list[_Run]) -> Score | None:
+def _score(puzzle: Puzzle, runs: list[Run]) -> Score | None:
     seen = [run.traffic for run in runs if run.traffic]
     if len(seen) < len(runs):
         return None
@@ -367,12 +271,3 @@ def _score(puzzle: Puzzle, runs: list[_Run]) -> Score | None:
         sum(puzzle.least(r.case.sizes) if puzzle.least else sum(t.numel() for t in r.inputs.values()) for r in runs),
         sum(t.numel() for run in runs for t in run.wanted.values()),
     )
-
-
-def _at(index: tuple[int, ...]) -> str:
-    return f"[{', '.join(map(str, index))}]"
-
-
-def _listed(names: Any) -> str:
-    *most, last = names
-    return f"{', '.join(most)} and {last}" if most else last

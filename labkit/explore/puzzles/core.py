@@ -50,7 +50,7 @@ MARKS: Mapping[str, tuple[str, str]] = {
         "Powers of A then grow beyond all digits before they cancel: squaring A looks right on random keys and is "
         "worthless here. Go row by row.",
     ),
-    "zero rows": ("a row is all zero", "Look at what the norm is divided by then."),
+    "zero rows": ("rows are zero or nearly zero", "Look at what such a row is divided by."),
 }
 
 

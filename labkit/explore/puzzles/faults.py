@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from labkit.explore.puzzles import specs
+from labkit.explore.puzzles import chunk_faults, specs
 from labkit.explore.puzzles.core import Mistake
 
 __all__ = ["BACKWARD", "CHUNKED", "DELTA", "TITANS"]
@@ -70,16 +70,18 @@ _CHUNKED = {
 
 
 def _of_delta(fault: str) -> Callable[[Tensors, Mapping[str, Any]], Tensors | None]:
+    rule = chunk_faults.forward if fault in chunk_faults.FORWARD else delta
+
     def compute(inputs: Tensors, sizes: Mapping[str, Any]) -> Tensors | None:
         # Without chunks, one that is longer than any text.
-        found = delta(inputs, sizes["scale"], sizes.get("C", 1 << 30), fault)
+        found = rule(inputs, sizes["scale"], sizes.get("C", 1 << 30), fault)
         return None if found is None else dict(zip(("o", "end"), found, strict=True))
 
     return compute
 
 
 DELTA = tuple(Mistake(told, _of_delta(fault)) for fault, told in _DELTA.items())
-CHUNKED = (*DELTA, *(Mistake(told, _of_delta(fault)) for fault, told in _CHUNKED.items()))
+CHUNKED = (*DELTA, *(Mistake(told, _of_delta(fault)) for fault, told in (_CHUNKED | chunk_faults.FORWARD).items()))
 
 
 def backward(inputs: Tensors, scale: float, C: int, fault: str) -> tuple[Tensor, ...] | None:
@@ -135,14 +137,16 @@ _GRADIENTS = ("grad_q", "grad_k", "grad_v", "grad_g", "grad_beta", "grad_start")
 
 
 def _of_backward(fault: str) -> Callable[[Tensors, Mapping[str, Any]], Tensors | None]:
+    rule = chunk_faults.backward if fault in chunk_faults.BACKWARD else backward
+
     def compute(inputs: Tensors, sizes: Mapping[str, Any]) -> Tensors | None:
-        found = backward(inputs, sizes["scale"], sizes["C"], fault)
+        found = rule(inputs, sizes["scale"], sizes["C"], fault)
         return None if found is None else dict(zip(_GRADIENTS, found, strict=True))
 
     return compute
 
 
-BACKWARD = tuple(Mistake(told, _of_backward(fault)) for fault, told in _BACKWARD.items())
+BACKWARD = tuple(Mistake(told, _of_backward(fault)) for fault, told in (_BACKWARD | chunk_faults.BACKWARD).items())
 
 
 def titans(inputs: Tensors, C: int, fault: str) -> tuple[Tensor, Tensor, Tensor]:
@@ -159,9 +163,10 @@ def titans(inputs: Tensors, C: int, fault: str) -> tuple[Tensor, Tensor, Tensor]
         error = factor * (torch.einsum("nio,ni->no", gradient_at, k[:, t]) - v[:, t])
         θ, η, α = (inputs[name][:, t, None, None] for name in ("step", "momentum", "forget"))
         push = θ * torch.einsum("ni,no->nio", k[:, t], error)
+        push = -push if fault == "uphill" else push
         S = η * (S - push) if fault == "momentum last" else (S if fault == "no momentum" else η * S) - push
         old = W
-        kept = W if fault == "no forgetting" else (1 - α) * W
+        kept = {"no forgetting": W, "exchanged": α * W}.get(fault, (1 - α) * W)
         W = (1 - α) * (W + S) if fault == "forget last" else kept + S
         y.append(torch.einsum("nio,ni->no", old if fault == "read first" else W, q[:, t]))
     return torch.stack(y, dim=1), W, S
@@ -173,9 +178,11 @@ _TITANS = {
     "stale": "All chunks take their gradient at the first weights: move the anchor on when a chunk begins.",
     "no two": "The factor 2 of the gradient of a square is missing.",
     "momentum last": "Momentum also multiplies the newest gradient: in S = eta S - theta G it is on the old S alone.",
+    "uphill": "The step goes uphill: S is eta S minus, not plus, theta times the gradient.",
     "no momentum": "The velocity is kept whole: eta is missing.",
     "forget last": "What was just written is forgotten at once: 1 - alpha is on the old weights alone.",
     "no forgetting": "Nothing is forgotten: 1 - alpha is missing.",
+    "exchanged": "alpha stands for 1 - alpha: alpha is what is forgotten, 1 - alpha is what is kept.",
     "read first": "The memory is read before the write: y is M(q) after this token's step.",
     "start ignored": "The first velocity is ignored.",
     "velocity lost": "The velocity starts from zero in every chunk: carry it on.",

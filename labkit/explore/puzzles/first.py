@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -100,17 +100,24 @@ SCALE = Puzzle(
 # ---------------------------------------------------------------- 3
 
 
+def _divided(by: Callable[[Tensor], Tensor]) -> Any:
+    """Rows over what `by` makes of the sums of their squares."""
+    return lambda inputs, sizes: {"y": inputs["x"] / by((inputs["x"] ** 2).sum(1, keepdim=True))}
+
+
 def _draw_normalise(case: Case, generator: torch.Generator) -> Tensors:
     x = torch.randn(case.sizes["rows"], case.sizes["columns"], generator=generator)
     if "zero rows" in case.marks:
         x[:: 2 + case.seed] = 0.0
+        for row, norm in ((1, 1e-5), (5, 1e-7), (7, 2e-6)):  # above and below the least divisor, and close to it
+            x[row] = norm * unit(x[row])
     return {"x": x}
 
 
 NORMALISE = Puzzle(
     name="normalise", number=3, title="Keys of length one",
     summary="The gated delta rule wants keys of unit length. Each program takes BR whole rows, in a tile whose BC "
-    "columns hold all of a row, and sums along the columns. A row of zeros stays one.",
+    "columns hold all of a row, and sums along the columns. A row of zeros stays zero.",
     formula=r"y_{ij} = \frac{x_{ij}}{\max\left(\sqrt{\sum_l x_{il}^2},\ 10^{-6}\right)}",
     spec=specs.normalise, outputs=("y",), draw=_draw_normalise,
     grid=lambda s: (cdiv(s["rows"], s["BR"]),),
@@ -136,6 +143,13 @@ NORMALISE = Puzzle(
                 lambda i, s: {"y": i["x"] / i["x"].sum(1, keepdim=True).clamp(min=1e-6)}),
         Mistake("Rows are multiplied by their norm, not divided.",
                 lambda i, s: {"y": i["x"] * (i["x"] ** 2).sum(1, keepdim=True).sqrt()}),
+        *(Mistake("The small number stands under the root: take the root first, then the larger of norm and 1e-6.", by)
+          for by in (_divided(lambda square: (square + 1e-6).sqrt()),
+                     _divided(lambda square: (square + 1e-12).sqrt()))),
+        Mistake("1e-6 is added to the norm, which shortens rows that are small: take the larger of norm and 1e-6.",
+                _divided(lambda square: square.sqrt() + 1e-6)),
+        Mistake("Only rows of zeros are looked after: a row shorter than 1e-6 is divided by 1e-6 as well.",
+                _divided(lambda square: torch.where(square > 0, square.sqrt(), 1.0))),
     ),
     tolerance=1e-6,
 )  # fmt: skip
@@ -218,6 +232,13 @@ def _without_cumsum(inputs: Tensors, sizes: Sizes) -> Tensors:
     return {"decay": out[:, : g.shape[1]]}
 
 
+def _exchanged(inputs: Tensors, sizes: Sizes) -> Tensors:
+    g, size = inputs["g"], sizes["C"]
+    total = torch.nn.functional.pad(g, (0, -g.shape[1] % size)).unflatten(1, (-1, size)).cumsum(-1)
+    out = (total[..., None, :] - total[..., :, None]).exp().tril().flatten(1, 2)
+    return {"decay": out[:, : g.shape[1]]}
+
+
 def _upper(inputs: Tensors, sizes: Sizes) -> Tensors:
     g, size = inputs["g"], sizes["C"]
     total = torch.nn.functional.pad(g, (0, -g.shape[1] % size)).unflatten(1, (-1, size)).cumsum(-1)
@@ -250,6 +271,8 @@ DECAY = Puzzle(
     ),
     mistakes=(
         Mistake("The matrix lies on the wrong side: row i is the later token, and j > i is 0.", _upper),
+        Mistake("Row and column are exchanged in the difference: the exponent is G_i - G_j, which is at most 0.",
+                _exchanged),
         Mistake("Above the diagonal nothing is masked: a token would see later ones.", _unmasked),
         Mistake("The diagonal is missing: a token does see what it wrote itself, undecayed.", _strict),
         Mistake("Token j's own decay is counted, but it came before j wrote: the exponent is G_i - G_j, with g_j in "
@@ -270,6 +293,11 @@ def _draw_inverse(case: Case, generator: torch.Generator) -> Tensors:
     k = unit(torch.randn(m, n, 8, generator=generator))
     beta = 2 * torch.rand(m, n, 1, generator=generator)
     return {"a": (beta * k @ k.mT).tril(-1)}
+
+
+def _last_row(inputs: Tensors, sizes: Sizes) -> Tensors:
+    right = specs.inverse(inputs["a"])
+    return {"x": torch.cat([right[:, :-1], torch.eye(sizes["n"]).double()[-1:].expand_as(right[:, -1:])], dim=1)}
 
 
 INVERSE = Puzzle(
@@ -293,6 +321,7 @@ INVERSE = Puzzle(
                 lambda i, s: {"x": torch.eye(s["n"]).double() - i["a"]}),
         Mistake("The inverse is stored transposed.",
                 lambda i, s: {"x": torch.linalg.inv(torch.eye(s["n"]).double() + i["a"]).mT}),
+        Mistake("The last row is that of I: the loop ends one row too early.", _last_row),
         Mistake("The diagonal of ones is missing from the result.",
                 lambda i, s: {"x": torch.linalg.inv(torch.eye(s["n"]).double() + i["a"]) - torch.eye(s["n"]).double()}),
     ),

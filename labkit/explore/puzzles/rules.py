@@ -73,7 +73,7 @@ STEP = Puzzle(
     grid=lambda s: (s["N"], cdiv(s["V"], s["BV"])),
     scalars=lambda s: {**_numbers(s), "BK": block_of(s["K"]), "BV": s["BV"]},
     cases=cases(
-        _sizes(1, 6, 16, 16, BV=16), _sizes(2, 5, 16, 16, BV=16, state=1), _sizes(1, 9, 16, 32, BV=16, state=1),
+        _sizes(1, 6, 16, 16, BV=16), _sizes(2, 5, 16, 16, BV=16, state=1), _sizes(1, 9, 16, 32, BV=16),
         _sizes(2, 7, 5, 20, BV=16, state=1), _sizes(2, 9, 12, 10, BV=16, state=1, special=1),
         _sizes(1, 20, 8, 8, BV=16, state=1, special=2),
         marks=lambda s: _marks(s) | ({"several blocks"} if s["V"] > s["BV"] else set()),
@@ -82,7 +82,7 @@ STEP = Puzzle(
 )  # fmt: skip
 
 _CHUNKED_CASES = cases(
-    _sizes(1, 16, 16, 16, C=CHUNK), _sizes(1, 32, 16, 16, C=CHUNK, state=1), _sizes(2, 5, 16, 16, C=CHUNK, state=1),
+    _sizes(1, 16, 16, 16, C=CHUNK), _sizes(1, 32, 16, 16, C=CHUNK), _sizes(2, 5, 16, 16, C=CHUNK, state=1),
     _sizes(2, 21, 9, 20, C=CHUNK, state=1), _sizes(1, 21, 16, 16, C=CHUNK, state=1, special=1),
     _sizes(1, 32, 8, 8, C=CHUNK, state=1, special=2),
     marks=_marks,
@@ -182,7 +182,7 @@ TITANS = Puzzle(
     },
     cases=cases(
         *({"N": n, "T": t, "D": d, "C": CHUNK, "state": state} for n, t, d, state in (
-            (1, 16, 16, 0), (1, 32, 16, 1), (2, 5, 16, 1), (1, 16, 11, 1), (2, 21, 20, 1))),
+            (1, 16, 16, 0), (1, 32, 16, 0), (2, 5, 16, 1), (1, 16, 11, 1), (2, 21, 20, 1))),
         marks=_marks,
     ),
     mistakes=faults.TITANS,

@@ -22,7 +22,7 @@ def scale_rows(x: Tensor, g: Tensor) -> Tensor:
 
 
 def normalise(x: Tensor) -> Tensor:
-    """x [rows, columns]; a row of zeros stays one."""
+    """x [rows, columns]; a row of zeros stays zero."""
     norm = (x * x).sum(dim=1, keepdim=True).sqrt()
     return x / norm.clamp(min=1e-6)
 
