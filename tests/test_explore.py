@@ -189,6 +189,18 @@ def test_the_filling_panel_shows_the_memory_of_this_moment() -> None:
     assert panel.figures["given-back"].data[2].x.tolist() == [5, 5] and "you guessed 5" in panel.sentence
 
 
+def test_the_first_mistake_is_told_when_it_is_there_and_not_before() -> None:
+    panel = filling.fills_up()
+    counts = filling.recalled_so_far(*filling.random_pairs(48, 16))
+    kept = next(i for i, count in enumerate(counts) if count <= i)
+    for written in range(panel.controls["pairs written"].value, kept + 1):
+        panel.controls["pairs written"].value = written
+        assert "It made no mistake so far; you guessed 16." in panel.sentence and "then not" not in panel.sentence
+    assert len(panel.figures["given-back"].data[1].y) == kept, "nothing is drawn beyond what was written"
+    panel.controls["pairs written"].value = kept + 1
+    assert f"It kept {kept} pairs without a mistake, then not; you guessed 16." in panel.sentence
+
+
 @pytest.mark.parametrize("pairs", [6, 12, 16, 24])
 def test_sweeps_near_least_squares_and_never_below(pairs: int) -> None:
     keys, values = filling.random_pairs(pairs, 16, seed=2)

@@ -24,26 +24,46 @@ def rows_of(lengths: tuple[int, ...] = (64, 256, 1024)) -> pd.DataFrame:
     return pd.DataFrame(found).assign(**same)
 
 
+def test_the_ratios_come_after_the_guesses_and_are_not_told_before() -> None:
+    panel = kernel_speed.speed(rows_of())
+    first, second, truth, length = panel.controls.values()
+    *lines, _, dots, guessed, yours = panel.figures["kernel-speed"].data
+    first.value = 3
+    for t, guess in ((64, 3), (256, None), (1024, 2)):
+        length.value = t
+        told = f"; you say that token by token takes {guess} times as long" if guess else ""
+        assert panel.sentence.endswith(f" ms{told}. Turn “what was measured” once your guesses are set.")
+        assert [len(line.y) for line in lines] == [0, 0, 0, 0, 3] and np.isnan(dots.x).all()
+    second.value = 4
+    np.testing.assert_allclose(guessed.x, [6, 10])
+    np.testing.assert_allclose(guessed.y, [3 * 0.64, 4 * 10.24], rtol=1e-5)
+    assert list(yours.x) == [4]
+    length.value, truth.value = 64, True
+    assert "token by token takes 5 times as long as the fast chunks, where you guessed 3" in panel.sentence
+    assert [len(line.y) for line in lines] == [3] * 5 and list(yours.x) == [3]
+
+
 def test_speed_shows_the_rows_of_the_length_that_is_chosen_and_the_guess() -> None:
     panel = kernel_speed.speed(rows_of())
-    guess, length = panel.controls.values()
-    assert "T = 64" in panel.sentence and "token by token takes 5 times as long" in panel.sentence
-    length.value, guess.value = 1024, 7
+    _, guess, truth, length = panel.controls.values()
+    truth.value, length.value, guess.value = True, 1024, 7
     assert "T = 1,024: fast chunks take 10.2 ms" in panel.sentence and "where you guessed 7" in panel.sentence
-    fig = panel.figures["kernel-speed"]
-    *lines, mark, dots, yours = fig.data
+    *lines, mark, dots, _, yours = panel.figures["kernel-speed"].data
     assert [line.name for line in lines] == [told for told, _ in kernel_speed.LOOKS.values()]
     np.testing.assert_allclose(lines[-1].y, [0.64, 2.56, 10.24], rtol=1e-5)
     assert list(dots.x) == [5, 4, 3, 2, 1] and list(yours.x) == [7] and list(mark.x) == [10, 10]
+    length.value = 256
+    assert "guess" not in panel.sentence and np.isnan(yours.x).all()
 
 
 def test_a_form_that_was_not_timed_at_a_length_is_left_out() -> None:
     rows = rows_of()
     rows = rows[(rows["candidate"] != "labkit recurrent") | (rows["length"] < 1000)]
     panel = kernel_speed.speed(rows)
-    panel.controls["T (tokens)"].value = 1024
-    assert "token by token was not timed at this length" in panel.sentence
-    assert np.isnan(panel.figures["kernel-speed"].data[-2].x[0])
+    panel.controls["T (tokens)"].value, panel.controls["what was measured"].value = 1024, True
+    assert "token by token was not timed at this length. " in panel.sentence
+    dots = panel.figures["kernel-speed"].data[-3]
+    assert np.isnan(dots.x[0]) and list(dots.x[1:]) == [4, 3, 2, 1]
 
 
 def test_growth_is_told_with_its_interval() -> None:

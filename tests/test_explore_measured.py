@@ -55,16 +55,24 @@ def sleeper(data: Path) -> Sleeper:
     return Sleeper.load("depo-elastic")
 
 
-def test_the_reach_is_that_of_the_evaluation(sleeper: Sleeper) -> None:
+def test_the_reach_is_that_of_the_evaluation(sleeper: Sleeper, data: Path) -> None:
     found = reaching.measure(sleeper, (0, 1, 3), 30)
     by_depth = {n: [found.answers(n, d).mean() for d in (1, 2, 3)] for n in (0, 1, 3)}
     assert reaching.reaches(found) == {n: reach(share) for n, share in by_depth.items()}
+    results.store([found], data / "results" / "depo-elastic.csv")
     panel = reaching.reach_by_passes(sleeper, found)
     drawn = {trace.name: trace for trace in panel.figures["reach"].data}
+    (stored,) = (trace for name, trace in drawn.items() if name.startswith("stored"))
+    assert panel.sentence == "Choose first; the measured dots come then."
+    assert not len(drawn["measured now"].y) and not len(stored.y), "nothing is drawn before the guess"
+    panel.controls["my guess"].value = "neither"
+    assert panel.sentence.endswith("Your guess: neither.") and "0 after 0" in panel.sentence and len(stored.y)
     assert list(drawn["measured now"].y) == list(reaching.reaches(found).values())
     panel.controls["my guess"].value = "doubling"
     assert "Your guess: doubling" in panel.sentence
     assert drawn["doubling: 2<sup>N−1</sup>"].line.width > drawn["adding: N"].line.width
+    panel.controls["my guess"].value = reaching.NOT_YET
+    assert not len(drawn["measured now"].y) and "after" not in panel.sentence
 
 
 def test_oversleeping_is_a_paired_difference(sleeper: Sleeper) -> None:

@@ -97,9 +97,11 @@ def test_long_steps_run_away_and_short_ones_are_held() -> None:
     assert not divergence.losses(Knobs(0.4, 0.5, 0.001, 16, 2)).max() < 1e9
     assert divergence.losses(Knobs(0.015, 0.5, 0.001, 16, 2, 2.0))[-256:].mean() < 0.8
     panel = divergence.runaway()
-    assert "beyond all bounds by the paper's rule" in panel.sentence
-    panel.controls["how long a step θ"].value = 0.01
-    assert "beyond" not in panel.sentence
+    assert "θ = 0.1" in panel.sentence and "beyond" not in panel.sentence, "at first it is stable, by every rule"
+    for control, value in (("how long a step θ", 0.4), ("tokens of a chunk", 32)):
+        start, panel.controls[control].value = panel.controls[control].value, value
+        assert "beyond all bounds by the paper's rule" in panel.sentence
+        panel.controls[control].value = start
 
 
 def test_the_drawn_flows_are_those_of_the_code() -> None:
@@ -167,6 +169,12 @@ def test_stored_lengths_are_drawn_over_seeds_where_there_are_several() -> None:
     rows = pd.concat([rows, rows_of("needle-cache", ("0",), 0.2)])
     panel = haystacks.by_length(rows)
     lines = {trace.name: trace for trace in panel.figures["needle-by-length"].data if trace.fill != "toself"}
+    bands = [trace for trace in panel.figures["needle-by-length"].data if trace.fill == "toself"]
+    panel.controls["my guess for the longest haystack (%)"].value = 30
+    assert not any(len(trace.y) for trace in (lines["LMM"], lines["full cache"], *bands)), "no line before the guess"
+    assert "you say 0.30" in panel.sentence and "LMM" not in panel.sentence and "0.60" not in panel.sentence
+    panel.controls["what was measured"].value = True
+    assert all(len(band.y) for band in bands)
     assert list(lines["LMM"].y) == pytest.approx([0.6, 0.6]) and list(lines["LMM"].x) == [10, 11]
     assert list(lines["full cache"].y) == pytest.approx([0.2, 0.2])
     panel.controls["my guess for the longest haystack (%)"].value = 85
@@ -180,7 +188,9 @@ def test_stored_numbers_of_facts_are_drawn_apart_from_lengths() -> None:
     rows = pd.concat([few, many])
     lines = {t.name: t for t in haystacks.by_number(rows).figures["needles-by-number"].data if t.fill != "toself"}
     assert list(lines["MAC"].x) == [0, 4] and list(lines["MAC"].y) == pytest.approx([0.9, 0.4])
-    lines = {t.name: t for t in haystacks.by_length(rows).figures["needle-by-length"].data if t.fill != "toself"}
+    panel = haystacks.by_length(rows)
+    panel.controls["what was measured"].value = True
+    lines = {t.name: t for t in panel.figures["needle-by-length"].data if t.fill != "toself"}
     assert list(lines["MAC"].y) == pytest.approx([0.9, 0.9])
 
 

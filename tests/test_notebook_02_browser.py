@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 from measure_slider import FIGURES, NOTEBOOK, REPO, SLIDER, measure, notebook_02, summary
+from playwright.sync_api import expect
 
 from labkit.checkpoints import load, save_checkpoint, task_of
+from labkit.explore import reaching
 from labkit.explore.mind import Sleeper, read_mind
 from labkit.explore.mindmap import shades
 
@@ -59,6 +61,23 @@ def counted(page: LabPage) -> dict[str, dict[str, int]]:
     """How many marks of each kind stand in the explorer's figures."""
     names = ("truth-graph", *FIGURES)
     return {name: {kind: len(sizes) for kind, sizes in page.marks(name).items()} for name in names}
+
+
+def test_the_dots_come_with_the_guess_and_go_with_it(page: LabPage) -> None:
+    button = page.page.locator("button.jupyter-button", has_text="neither")
+    panel = page.page.locator(".jp-OutputArea-output", has=button)
+    button.scroll_into_view_if_needed()
+    expect(panel).to_contain_text("Choose first")
+    assert page.figure("reach")["shown"] and page.marks("reach")["dots"] == []
+    button.focus()
+    button.press("Enter")  # as by keyboard: no other answer is chosen on the way
+    page.wait_idle()
+    expect(panel).to_contain_text("Your guess: neither.")
+    assert len(page.marks("reach")["dots"]) >= len(reaching.WITHIN)
+    page.click(reaching.NOT_YET)
+    expect(panel).to_contain_text("Choose first")
+    assert page.marks("reach")["dots"] == []
+    assert page.problems() == []
 
 
 @pytest.mark.serial

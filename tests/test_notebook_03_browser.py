@@ -50,7 +50,7 @@ def test_every_knob_reaches_the_real_memory(lab: Lab) -> None:
             assert np.allclose(drawn, reading.surprise, rtol=1e-3), slider
             assert len(shown[2]["x"]) == int(reading.right.sum())
         page.press("layers of this memory", "ArrowRight", figures=["chunk-size"])
-        page.press("how long a step θ", "ArrowLeft", moves=4, figures=["runaway"])
+        page.press("how long a step θ", "ArrowLeft", moves=2, figures=["runaway"])
         loss = divergence.losses(Knobs(0.01, 0.5, 0.001, 16, 2))
         ends = np.clip(loss, divergence.FLOOR, divergence.CEILING)
         assert np.allclose(page.figure("runaway")["traces"][0]["y"], ends, rtol=1e-3)
@@ -58,6 +58,12 @@ def test_every_knob_reaches_the_real_memory(lab: Lab) -> None:
         assert "MAG, memory as gate" in page.outputs()
         page.type_text("text with facts", "Rain is near. k1=v2 The hill is steep. k7=v9 We wait.")
         page.press("haystack after it (tokens)", "ArrowRight", figures=["needle"])
+        before = page.marks("needle-by-length")
+        page.press("my guess for the longest haystack (%)", "ArrowRight", figures=["needle-by-length"])
+        assert page.marks("needle-by-length") == before and "you say 0.55 for the best of them" in page.outputs()
+        page.press("what was measured", "ArrowRight", figures=["needle-by-length"])
+        after = page.marks("needle-by-length")
+        assert len(after["lines"]) >= len(before["lines"]) + 8 and len(after["dots"]) > len(before["dots"]) + 16
         words = next(trace["text"] for trace in page.figure("needle")["traces"] if trace.get("mode") == "text")
         assert words == [f"k{key}: {answered(key)}<br>is v{value}" for key, value in ((1, 2), (7, 9))]
         assert page.problems() == []

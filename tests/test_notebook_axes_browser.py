@@ -1,4 +1,4 @@
-"""Notebooks 04 to 06 in a real browser, on the lab's own models and rows: figures follow their sliders."""
+"""Notebooks 04 to 08 in a real browser, on the lab's own models and rows: figures follow their sliders."""
 
 from __future__ import annotations
 
@@ -55,3 +55,15 @@ def test_when_is_sleep_free(lab: Lab) -> None:
         assert page.slider_value("load (%)") == 80 and page.figure("idle-day")["traces"][0]["y"][3] < full
         page.press("questions a window", "ArrowRight", figures=["idle-day"])
         assert page.figure("idle-right")["shown"] and page.problems() == []
+
+
+def test_kernels(lab: Lab) -> None:
+    with lab.open("08_kernels.ipynb") as page:
+        page.run_all(seconds=600)
+        before = page.marks("kernel-speed")
+        assert (len(before["lines"]), len(before["dots"])) == (2, 10)  # with T; and three guesses
+        page.press("guess at T = 1,024: times faster", moves=5, figures=["kernel-speed"])
+        page.press("what was measured", figures=["kernel-speed"])
+        after = page.marks("kernel-speed")
+        assert len(after["lines"]) == 6 and len(after["dots"]) > 30
+        assert "times as long as the fast chunks, where you guessed 2." in page.outputs() and page.problems() == []

@@ -30,11 +30,13 @@ def test_start_here(lab: Lab) -> None:
         page.press("move me", moves=2, figures=["selfcheck"])
         assert page.figure("selfcheck")["traces"][0]["y"] == [25]
         assert "Sliders work here. Python's answer to move 2: 5 squared is 25." in page.outputs()
-        page.press("pairs written", moves=3, figures=["memory", "read-back", "given-back"])
+        assert "It made no mistake so far; you guessed 16." in page.outputs()
+        page.press("pairs written", moves=7, figures=["memory", "read-back", "given-back"])
         keys, values = filling.random_pairs(48, 16)
         state = filling.delta_memory(keys[:11], values[:11])
         assert np.allclose(page.figure("memory")["traces"][0]["z"], state.flatten(), atol=1e-5)
         assert len(page.figure("read-back")["traces"][0]["y"]) == 11
+        assert "pairs without a mistake, then not; you guessed 16." in page.outputs()
         assert page.problems() == []
 
 

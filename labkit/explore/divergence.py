@@ -31,8 +31,11 @@ def losses(knobs: Knobs, length: int = LONGEST, seed: int = 0) -> NDArray[np.flo
 
 
 def runaway() -> Panel:
-    """Turn the step, the layers, momentum and the chunk; see the memory's loss along 1,024 tokens, held and not."""
-    step = choice("how long a step θ", (0.01, 0.03, 0.1, 0.2, 0.4, 0.8, 1.6), 0.4)
+    """Turn the step, the layers, momentum and the chunk; see the memory's loss along 1,024 tokens, held and not.
+
+    At first all is still stable.
+    """
+    step = choice("how long a step θ", (0.01, 0.03, 0.1, 0.2, 0.4, 0.8, 1.6), 0.1)
     momentum = choice("how much momentum η", (0.0, 0.5, 0.9), 0.5)
     layers = slider("layers of the memory", 2, 1, 4)
     chunk = choice("tokens of a chunk", (4, 8, 16, 32, 64), 16)

@@ -60,12 +60,12 @@ def recalled_so_far(keys: Tensor, values: Tensor) -> list[int]:
     return counts
 
 
-def fills_up(size: int = 16, most: int = 48, start: int = 8, seed: int = 0) -> Panel:
+def fills_up(size: int = 16, most: int = 48, start: int = 4, seed: int = 0) -> Panel:
     """Write 1 to `most` pairs into a memory of `size` times `size` numbers; see what it still gives back.
 
     Args:
         size: of keys and values.
-        start: where the slider stands at first.
+        start: where the slider stands at first; before the first mistake, which the reader is to guess.
         seed: of the random pairs.
     """
     keys, values = random_pairs(most, size, seed)
@@ -99,10 +99,10 @@ def fills_up(size: int = 16, most: int = 48, start: int = 8, seed: int = 0) -> P
             guessed.x, guessed.y = style.column([guess.value] * 2), style.column([0, most])
         by_sum = int(recalled(states["plain sum"], k, v).sum())
         first = next((i for i, c in enumerate(counts) if c <= i), None)
-        mistakes = f"{n} pairs without a mistake" if first is None else f"{first} pairs without a mistake, then not"
+        told = "It made no mistake so far" if first is None else f"It kept {first} pairs without a mistake, then not"
         return (
-            f"{n} pairs are written. The delta rule gives back {counts[-1]} of them, a plain sum {by_sum}. "
-            f"The delta rule kept {mistakes}; you guessed {guess.value}."
+            f"{n} pairs are written. A plain sum gives back {by_sum} of them, the delta rule {counts[-1]}. "
+            f"{told}; you guessed {guess.value}."
         )
 
     return Panel(

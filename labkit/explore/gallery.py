@@ -14,7 +14,7 @@ from labkit.explore.pictures import drawing_tools, write_pictures
 from labkit.explore.sleep_pictures import SLEEP
 from labkit.explore.sleeper import RIVALS
 from labkit.explore.titans_pictures import TITANS
-from labkit.files import nearest
+from labkit.files import nearest_or_all
 
 __all__ = ["PICTURES", "Picture", "draw"]
 
@@ -34,7 +34,7 @@ PICTURES: dict[str, Picture] = {
     ),
     "memory-fills-up": Picture(
         filling.fills_up,
-        "Left, a coloured grid: a memory of 16 by 16 numbers that holds 8 pairs. In the middle the error of reading "
+        "Left, a coloured grid: a memory of 16 by 16 numbers that holds 4 pairs. In the middle the error of reading "
         "each pair back, oldest first: the delta rule has none for the newest pair, a plain sum has some for every "
         "pair. Right, how many pairs come back, by how many were written.",
     ),
@@ -98,7 +98,7 @@ def draw(names: Sequence[str] = (), to: str | Path | None = None) -> list[str]:
     """
     for name in names:
         if name not in PICTURES:
-            raise ValueError(f"There is no picture {name!r}.{nearest(name, PICTURES)}")
+            raise ValueError(f"There is no picture {name!r}.{nearest_or_all(name, PICTURES)}")
     drawing_tools()  # said at once if there are none: the panels themselves take minutes
     panels, told = [], []
     for name in names or PICTURES:

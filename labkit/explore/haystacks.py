@@ -75,11 +75,15 @@ def pooled(rows: pd.DataFrame, by: str = "checkpoint") -> pd.DataFrame:
 
 
 def by_length(rows: pd.DataFrame | None = None) -> Panel:
-    """Choose a needle; see each model's recall against the length of the haystack, with 95% intervals."""
+    """Guess, then choose a needle and see each model's recall by the length of the haystack, with 95% intervals.
+
+    Lines and values come when the reader asks for them, and not with the first move of the guess.
+    """
     rows = stored_lengths((*MODELS, *VARIANTS)) if rows is None else rows
     shown = pooled(rows[rows["needles"] == 1])
     kinds = [variant for variant in HAYS if variant in set(shown["variant"])]
     variant, guess = choice("needle", kinds, kinds[0]), slider("my guess for the longest haystack (%)", 50, 0, 100, 5)
+    truth = choice("what was measured", [("not yet", False), ("shown", True)], False)
     trained = int(shown["trained"].max())
     lengths = sorted(int(length) for length in shown["length"].unique())
     fig = style.figure(
@@ -113,12 +117,17 @@ def by_length(rows: pd.DataFrame | None = None) -> Panel:
             guessed.x, guessed.y = style.column([ends[1]]), style.column([guess.value / 100])
             guessing.y = style.column([part["floor"].iloc[0]] * 2)
             for name, (band, line) in traces.items():
-                own = part[part["checkpoint"] == name].sort_values("length")
+                own = part[(part["checkpoint"] == name) & truth.value].sort_values("length")
                 x = np.log2(own["length"].to_numpy(float))
                 line.x, line.y = style.column(x), style.column(own["accuracy"])
                 band.update(style.band_outline(x, own["low"], own["high"]))
                 if len(own):
                     longest.append((float(own["accuracy"].iloc[-1]), f"{called[name]} {own['accuracy'].iloc[-1]:.2f}"))
+        if not truth.value:
+            return (
+                f"{variant.value}, at {lengths[-1]:,} tokens: you say {guess.value / 100:.2f} for the best of them. "
+                "Turn “what was measured” once your guess is set."
+            )
         ranked = ", ".join(told for _, told in sorted(longest, reverse=True))
         return (
             f"{variant.value}, at {lengths[-1]:,} tokens: {ranked}; you guessed {guess.value / 100:.2f}. Trained on up "
@@ -129,7 +138,7 @@ def by_length(rows: pd.DataFrame | None = None) -> Panel:
     seeds = {name: "several seeds" if seed == "all" else "one seed" for name, seed in pairs}
     files = ", ".join(f"data/results/{name}-haystack.csv ({seeds[name]})" for name in traces)
     return Panel(
-        "needle-by-length", show, controls=[guess, variant], figures=[fig],
+        "needle-by-length", show, controls=[guess, truth, variant], figures=[fig],
         source=f"Stored: {files}; made by `labkit haystack <name>` on held-out haystacks, every needle asked alone.",
     )  # fmt: skip
 

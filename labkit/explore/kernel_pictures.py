@@ -20,13 +20,19 @@ def _roofline() -> Panel:
     return kernel_live.roofline(roof, rows)
 
 
+def _speed() -> Panel:
+    panel = kernel_speed.speed()
+    panel.controls["what was measured"].value = True  # who cannot ask for it here is to see it all the same
+    return panel
+
+
 #: Like `labkit.explore.gallery.PICTURES`: by name, how to make the panel, and its words.
 KERNELS: dict[str, tuple[Callable[[], Panel], str]] = {
     "kernel-speed": (
-        kernel_speed.speed,
+        _speed,
         "Left, milliseconds against the number of tokens, both in powers, one line for each of five ways to compute "
         "the gated delta rule: token by token lies far above, the fast chunks lowest. Right, how many times as long "
-        "each takes at the chosen length, and an open diamond where the guess stands.",
+        "each takes at the chosen length. Open diamonds stand where token by token was guessed to lie.",
     ),
     "kernel-chunks": (
         kernel_speed.chunk_sizes,

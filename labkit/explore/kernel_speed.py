@@ -25,8 +25,9 @@ LOOKS = {
     "transformers fallback": ("transformers' fallback", "green"),
     "labkit": ("fast chunks", "blue"),
 }
+ASKED = (64, 1024)  # lengths at which the reader guesses
 CHUNKS_COMMAND = (
-    "labkit bench delta --size 256 1024 --chunk 8 16 32 64 128 --out data/results/bench-chunks.csv"
+    "labkit bench delta --size 256 1024 --chunk 8 16 32 64 128 --repeats 7 --out data/results/bench-chunks.csv"
 )
 GPU_COMMAND = (
     "labkit bench delta --device cuda --dtype bfloat16 --heads 16 --width 128 --only '*Triton' --size 1024 4096 "
@@ -66,24 +67,30 @@ def _milliseconds(seconds: pd.Series) -> str:
 
 
 def speed(rows: pd.DataFrame | None = None) -> Panel:
-    """Guess, then turn T: how long each form takes, forward and backward, and how that grows."""
+    """Guess at two lengths, then turn T: how long each form takes, forward and backward, and how that grows.
+
+    Until the reader asks for what was measured, only the time of the fast chunks is drawn and told, and each guess as
+    the time that token by token would then take.
+    """
     rows = stored_speed() if rows is None else rows
     lengths = sorted(rows["length"].unique())
-    guess = slider("guess: how many times faster are chunks?", 2, 1, 60)
+    guesses = {t: slider(f"guess at T = {t:,}: times faster", 2, 1, 60) for t in ASKED if t in lengths}
+    truth = choice("what was measured", [("not yet", False), ("shown", True)], False)
     length = choice("T (tokens)", [(f"{t:,}", t) for t in lengths], lengths[0])
     fig = panes("kernel-speed", ["Time", "Beside the fast chunks"], height=420, gap=0.28, margin_b=120)
+    lines = []
     for name, (told, colour) in LOOKS.items():
         own = rows[rows["candidate"] == name]
         drawn = {"mode": "lines+markers", "name": told, "line_color": style.PALETTE[colour]}
         x, y = np.log2(own["length"].to_numpy(float)), 1000 * own["seconds"].to_numpy(float)
-        stack(fig, (1, 1), go.Scatter(x=style.column(x), y=style.column(y), **drawn))
+        lines.append((stack(fig, (1, 1), go.Scatter(**drawn)), name, style.column(x), style.column(y)))
     mark = stack(fig, (1, 1), go.Scatter(x=[0, 0], y=[1e-1, 1e5], mode="lines", line_dash="dot", showlegend=False))
     mark.line.color = style.GREY
     dots = stack(fig, (1, 2), go.Scatter(x=[0], y=[0], mode="markers", marker_size=11, showlegend=False))
     dots.marker.color = [style.PALETTE[colour] for _, colour in LOOKS.values()]
-    guessed = {"mode": "markers", "name": "your guess", "marker": {"symbol": "diamond-open", "size": 12}}
-    yours = stack(fig, (1, 2), go.Scatter(x=[0], y=[0], **guessed))
-    yours.marker.color = style.ROLES["guess"]
+    guessed = {"mode": "markers", "marker": {"symbol": "diamond-open", "size": 12, "color": style.ROLES["guess"]}}
+    there = stack(fig, (1, 1), go.Scatter(name="your guesses", **guessed))
+    yours = stack(fig, (1, 2), go.Scatter(showlegend=False, **guessed))
     ticks = np.log2(np.array(lengths, float))
     fig.update_xaxes(tickvals=list(ticks), ticktext=[str(t) for t in lengths], tickfont_size=11, row=1, col=1)
     ends = (ticks[0] - 0.4, ticks[-1] + 0.4)
@@ -91,29 +98,40 @@ def speed(rows: pd.DataFrame | None = None) -> Panel:
     axes(fig, (1, 1), x="T (tokens)", x_range=ends, **y_axis)
     axes(fig, (1, 2), x="times as long as the fast chunks", y="", x_range=(0, 61), y_range=(-0.6, len(LOOKS) - 0.4))
     fig.update_yaxes(tickvals=list(range(len(LOOKS))), ticktext=[told for told, _ in LOOKS.values()], row=1, col=2)
+    fast = rows[rows["candidate"] == "labkit"].set_index("length")["seconds"]
 
     def show() -> str:
         at = rows[rows["length"] == length.value].set_index("candidate")
-        ratios = [float(at["ratio"].get(name, np.nan)) for name in LOOKS]
+        ratios = [float(at["ratio"].get(name, np.nan)) if truth.value else np.nan for name in LOOKS]
+        mine = guesses.get(length.value)
         with fig.batch_update():
+            for line, name, x, y in lines:
+                known = truth.value or name == "labkit"
+                line.x, line.y = (x, y) if known else (x[:0], y[:0])
             mark.x = style.column([np.log2(length.value)] * 2)
             dots.x, dots.y = style.column(ratios), style.column(range(len(LOOKS)))
-            yours.x, yours.y = style.column([guess.value]), style.column([0])
+            there.x = style.column(np.log2([float(t) for t in guesses]))
+            there.y = style.column([1000 * fast[t] * guess.value for t, guess in guesses.items()])
+            yours.x, yours.y = style.column([mine.value if mine else np.nan]), style.column([0])
+        told = f"T = {length.value:,}: fast chunks take {_milliseconds(at['seconds'][['labkit']])}"
+        if not truth.value:
+            guess = f"; you say that token by token takes {mine.value} times as long" if mine else ""
+            return f"{told}{guess}. Turn “what was measured” once your guesses are set."
         slow = at["ratio"].get("labkit recurrent")
-        truth = (
+        answer = (
             "token by token was not timed at this length" if slow is None else
-            f"token by token takes {slow:.0f} times as long as the fast chunks, where you guessed {guess.value}"
+            f"token by token takes {slow:.0f} times as long as the fast chunks"
         )  # fmt: skip
+        asked = f", where you guessed {mine.value}" if mine and slow is not None else ""
         others = "; ".join(
-            f"{told} {at['ratio'][name]:.1f}" for name, (told, _) in LOOKS.items()
+            f"{form} {at['ratio'][name]:.1f}" for name, (form, _) in LOOKS.items()
             if name in at.index and name not in ("labkit", "labkit recurrent")
         )  # fmt: skip
-        first = at["seconds"][["labkit"]]
-        return f"T = {length.value:,}: fast chunks take {_milliseconds(first)}; {truth}. Times as long: {others}."
+        return f"{told}; {answer}{asked}. Times as long: {others}."
 
     one = rows.iloc[0]
     return Panel(
-        "kernel-speed", show, controls=[guess, length], figures=[fig],
+        "kernel-speed", show, controls=[*guesses.values(), truth, length], figures=[fig],
         source=f"Stored: data/results/bench-delta.csv, made by `labkit bench delta` on {one['processor']} with "
         f"{one['threads']} threads: batch {one['batch']}, {one['heads']} heads, K = V = {one['width']}, medians of "
         f"{one['repeats']} rounds in one run.",

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import ipywidgets as W
 import numpy as np
 
 from labkit.evaluate import Evaluation, evaluate
 from labkit.explore import style
 from labkit.explore.mind import ENOUGH, Sleeper, reach
-from labkit.explore.panel import Panel, choice
+from labkit.explore.panel import Panel
 from labkit.explore.stored import Stored, behind, seeds_of, stored
 from labkit.intervals import Interval, paired_difference
 
-__all__ = ["FAR", "LOSS", "WITHIN", "beyond", "measure", "oversleeping", "reach_by_passes", "reaches"]
+__all__ = ["FAR", "LOSS", "NOT_YET", "WITHIN", "beyond", "measure", "oversleeping", "reach_by_passes", "reaches"]
 
 LOSS = 0.02
 """A fall counts when its whole 95% interval lies below minus this share."""
@@ -22,6 +23,9 @@ LOSS = 0.02
 WITHIN = (0, 1, 2, 3, 4, 5, 6)
 FAR = (1, 2, 4, 6, 8, 12, 16, 24, 32, 64)
 """The N that the notebook measures: those of training, and far beyond."""
+
+NOT_YET = "not yet"
+"""The guess of one who has not chosen: as long as it stands, nothing measured is drawn or told."""
 
 EXAM = 4242
 """Number of the exam that the notebook's own measurements draw; the stored rows are about other instances."""
@@ -53,7 +57,10 @@ def oversleeping(evaluation: Evaluation, since: int) -> dict[int, Interval]:
 
 
 def reach_by_passes(sleeper: Sleeper, evaluation: Evaluation) -> Panel:
-    """The measured reach beside doubling and adding."""
+    """Guess, and see the measured reach beside doubling and adding; before a guess there are only the two lines.
+
+    The guess has buttons and no slider, so that no other answer is passed on the way to one.
+    """
     most, deepest = max(evaluation.passes), max(evaluation.depths)
     fig = style.figure(
         "reach", "How deep N passes reach", x="sleep passes N", y=f"reach ({sleeper.deeper})",
@@ -67,9 +74,14 @@ def reach_by_passes(sleeper: Sleeper, evaluation: Evaluation) -> Panel:
         )
         for way, (depths, dash, formula) in ways.items()
     }
-    guess = choice("my guess", ["doubling", "adding", "neither"], "neither")
+    guess = W.ToggleButtons(
+        options=[NOT_YET, *ways, "neither"], value=NOT_YET, description="my guess",
+        style={"description_width": "initial", "button_width": "110px"},
+    )  # fmt: skip
     found = reaches(evaluation)
-    style.line(fig, "measured now", list(found), list(found.values()), colour=style.ROLES["model"], marker_size=11)
+    dots = [
+        style.line(fig, "measured now", list(found), list(found.values()), colour=style.ROLES["model"], marker_size=11)
+    ]
     rows = stored(sleeper.name)
     if rows is not None:
         there = [
@@ -78,11 +90,12 @@ def reach_by_passes(sleeper: Sleeper, evaluation: Evaluation) -> Panel:
             for passes, part in seed.groupby("passes")
             if passes <= most
         ]
-        style.line(
-            fig, f"stored, {'each of ' * (rows.seeds > 1)}{seeds_of(rows)}", *zip(*there, strict=True),
-            colour=style.PALETTE["sky"], mode="markers", marker_symbol="circle-open", marker_size=16,
-            marker_line_width=2,
-        )  # fmt: skip
+        seeds = f"stored, {'each of ' * (rows.seeds > 1)}{seeds_of(rows)}"
+        look: dict[str, Any] = {"mode": "markers", "marker_symbol": "circle-open", "marker_size": 16}
+        colour = style.PALETTE["sky"]
+        dots.append(style.line(fig, seeds, *zip(*there, strict=True), colour=colour, marker_line_width=2, **look))
+    measured = [(trace, trace.x, trace.y) for trace in dots]
+    nothing = style.column([])
     told = ", ".join(f"{hops} after {passes}" for passes, hops in found.items())
 
     def show() -> str:
@@ -90,6 +103,10 @@ def reach_by_passes(sleeper: Sleeper, evaluation: Evaluation) -> Panel:
             for way, line in lines.items():
                 line.line.color = style.ROLES["guess"] if way == guess.value else style.GREY
                 line.line.width = 5 if way == guess.value else 2
+            for trace, x, y in measured:
+                trace.x, trace.y = (nothing, nothing) if guess.value == NOT_YET else (x, y)
+        if guess.value == NOT_YET:
+            return "Choose first; the measured dots come then."
         return (
             f"Reach in {sleeper.deeper} (at least {ENOUGH:.0%} right there and at all less): {told}. "
             f"Your guess: {guess.value}."

@@ -30,6 +30,12 @@ def _needle() -> Panel:
     return panel
 
 
+def _by_length() -> Panel:
+    panel = haystacks.by_length()
+    panel.controls["what was measured"].value = True  # who cannot ask for it here is to see it all the same
+    return panel
+
+
 #: Like `labkit.explore.gallery.PICTURES`: by name, how to make the panel, and its words.
 TITANS: dict[str, tuple[Callable[[], Panel], str]] = {
     "surprise": (
@@ -59,7 +65,7 @@ TITANS: dict[str, tuple[Callable[[], Panel], str]] = {
         "Right, for each fact the probability of the answer, named beside the true value.",
     ),
     "needle-by-length": (
-        haystacks.by_length,
+        _by_length,
         "Share of needles found against the length of the haystack, one line with its interval for each model, the "
         "longest length of training as a dotted line, guessing as a dashed one, and an open diamond for a guess.",
     ),
