@@ -12,6 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+MOST_ROWS = 65_535
+"""Rows times heads that kernels take, which number them along the second axis of a grid: no more fit there in CUDA."""
+
 _kept_out: ContextVar[bool] = ContextVar("_kept_out", default=False)
 
 
@@ -36,6 +39,17 @@ def why_no_triton(device: torch.device) -> str | None:
             "set before they are imported."
         )
     return None
+
+
+def why_too_many(q: Tensor) -> str | None:
+    """None if a grid of Triton programs holds the heads of all rows of ``q [B, T, H, D]``, else a sentence."""
+    batch, _, heads, _ = q.shape
+    if batch * heads <= MOST_ROWS:
+        return None
+    return (
+        f"The Triton form takes up to {MOST_ROWS:,} heads of all rows together, not {batch:,} rows of {heads:,} heads; "
+        "give it fewer rows at a time."
+    )
 
 
 @contextlib.contextmanager

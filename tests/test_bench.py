@@ -349,3 +349,26 @@ def test_the_readme_tells_these_rows(repo: Path) -> None:
     steps = pd.read_csv(repo / "data" / "results" / "bench-training.csv")
     steps = steps[steps["passes"] == 4].set_index("candidate")
     assert f"is {1 / steps['ratio']['fast, compiled']:.1f} times as fast as with the plain form" in told
+
+
+def test_what_a_slider_asks_for_stays_below_30_ms_on_one_core(repo: Path) -> None:
+    told = " ".join((repo / "README.md").read_text(encoding="utf-8").split())
+    rows = pd.read_csv(repo / "data" / "results" / "bench-awake.csv")
+    fast = rows[rows["candidate"] == "fast"].set_index("passes")["seconds"]
+    assert set(rows["threads"]) == {1} and fast[8] < 0.03
+    assert f"takes {1000 * fast[8]:.0f} ms on one core" in told
+    by_length = pd.read_csv(repo / "data" / "results" / "bench-delta.csv")
+    for table, what, axis in ((by_length, "delta", "T"), (rows, "awake", "N")):
+        own = subjects.growth(table, what).set_index("candidate").loc["labkit" if what == "delta" else "fast"]
+        ends = ", ".join(f"{own[end]:.2f}".lstrip("0") for end in ("low", "high"))
+        assert f"grows as {axis} to the power of {own['exponent']:.2f}".replace(" 0.", " .") + f" [{ends}]" in told
+
+
+def test_the_log_tells_how_long_a_step_takes_to_compile(repo: Path) -> None:
+    rows = pd.read_csv(repo / "data" / "results" / "bench-training.csv").set_index(["candidate", "passes"])
+    compiled = rows.loc["fast, compiled"]
+    for file in ("README.md", "data/LOG.md"):
+        assert f"({compiled['first_seconds'].sum():.0f} s " in (repo / file).read_text(encoding="utf-8")
+    faster = [f"{1 / ratio:.1f}" for ratio in compiled["ratio"]]
+    told = " ".join((repo / "data" / "LOG.md").read_text(encoding="utf-8").split())
+    assert f"compiled {faster[0]}, {faster[1]}, {faster[2]} and {faster[3]} times as fast" in told

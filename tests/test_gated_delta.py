@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from typer.testing import CliRunner
@@ -42,13 +42,13 @@ def in_dtype(inputs: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]
 
 @pytest.mark.parametrize("case", checks.CASES)
 def test_every_form_equals_the_reference_in_values_and_gradients(case: str) -> None:
-    """Nothing to ragged lengths, chunks of 1 to 128, with and without a state, float64 and float32."""
+    """Nothing to ragged lengths, chunks of 1 to 128, with and without a state, float64, float32 and bfloat16."""
     rows = checks.gated_delta_errors(cases=[case])
-    bad = [row for row in rows if not row.error <= checks.LIMITS[row.dtype]]
+    bad = [row for row in rows if not row.error <= checks.limit_of(row, checks.LIMITS)]
     assert bad == []
     # nothing was left out: outputs and state, and the gradients of five inputs, of six with a state
     found = {(r.backend, r.dtype, r.length, r.chunk, r.filled, r.what) for r in rows}
-    forms = 2 * len(checks.CHUNKS) + 1
+    forms = 3 * len(checks.CHUNKS) + 2
     assert len(found) == len(rows) == len(checks.LENGTHS) * forms * (7 + 8)
     compared = {row.what for row in rows if row.filled}
     assert compared == {"o", "state", *(f"gradient of {name}" for name in (*NAMES, "initial_state"))}
@@ -66,7 +66,7 @@ def test_the_comparison_would_see_an_error() -> None:
 def test_the_printed_summary_names_the_worst_of_each_kind() -> None:
     rows = checks.gated_delta_errors(cases=["random"], lengths=[3], chunks=[2])
     lines = list(checks.summary(rows, checks.LIMITS))
-    assert len(lines) == 6  # two dtypes chunked, one recurrent; values and gradients of each
+    assert len(lines) == 10  # three dtypes chunked, two recurrent; values and gradients of each
     worst = max(r.error for r in rows if r.dtype == torch.float32 and r.what in ("o", "state"))
     assert any(f"{worst:.1e}" in line for line in lines)
 
@@ -77,8 +77,8 @@ def test_the_command_prints_the_summary_and_says_when_it_is_worse_than_promised(
 ) -> None:
     rows = checks.gated_delta_errors(cases=["random"], lengths=[3], chunks=[2])
     others = checks_titans.neural_memory_errors(layers=[1], lengths=[3], chunks=[2])
-    monkeypatch.setattr(checks, "gated_delta_errors", lambda **options: rows)
-    monkeypatch.setattr(checks_titans, "neural_memory_errors", lambda: others)
+    monkeypatch.setattr(checks, "errors_on", lambda device, **options: rows)
+    monkeypatch.setattr(checks_titans, "errors_on", lambda device, **options: others)
     monkeypatch.setattr(checks_titans, "chunk_distances", lambda: ["far", "farther"])
     monkeypatch.setattr(checks, "LIMITS", {dtype: promise * limit for dtype, limit in checks.LIMITS.items()})
     told = CliRunner().invoke(app, ["check"])
@@ -102,6 +102,8 @@ def test_the_command_prints_the_summary_and_says_when_it_is_worse_than_promised(
 def test_any_shape(
     batch: int, length: int, heads: int, key_dim: int, value_dim: int, chunk: int, case: str, filled: bool
 ) -> None:
+    # in one channel all keys are one, beta 1 erases everything at every token, and most gradients are 0
+    assume(case != "keys in turn" or key_dim > 1)
     sizes = {"batch": batch, "heads": heads, "key_dim": key_dim, "value_dim": value_dim}
     inputs, weights = checks.draw(case, length, filled, torch.Generator().manual_seed(1), **sizes)
     wanted = checks.results(inputs, weights, torch.float64, "recurrent", 1)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -77,3 +81,102 @@ def test_its_operations_are_all_counted() -> None:
     back = 2 * (4 * C * C * K + 4 * C * C * V + 6 * C * K * V)
     both = flops_of(lambda: torch.autograd.grad(rule(leaves, chunk_size=C)[0].sum(), list(leaves.values())))
     assert both == chunks * (forward + back)
+
+
+# ------------------------------------------------------------------------------- short texts without gradients
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("case", checks.CASES)
+def test_a_short_text_without_gradients_equals_the_reference(case: str, dtype: torch.dtype) -> None:
+    for length in (1, 2, 8, 31, 32):
+        for filled in (False, True):
+            inputs, _ = checks.draw(case, length, filled, torch.Generator().manual_seed(4))
+            wanted = rule({name: t.double() for name, t in inputs.items()}, backend="recurrent")
+            found = rule({name: t.to(dtype) for name, t in inputs.items()}, backend="chunked")
+            errors = [checks.relative_error(a, b) for a, b in zip(found, wanted, strict=True)]
+            assert max(errors) <= checks.LIMITS[dtype], (length, filled)
+
+
+@pytest.mark.parametrize("case", checks.CASES)
+def test_a_thousand_tokens_in_short_texts_keep_their_digits(case: str) -> None:
+    """As a model awake reads them, a few at a time; float32 alone would lose the fifth digit on equal keys."""
+    inputs = drawn(case, length=1000, batch=1, key_dim=16)
+    wanted = rule({name: t.double() for name, t in inputs.items()}, backend="recurrent")
+    state, parts = inputs.pop("initial_state"), []
+    for first in range(0, 1000, 20):
+        some = {name: t[:, first : first + 20] for name, t in inputs.items()}
+        o, state = rule({**some, "initial_state": state}, backend="chunked")
+        parts.append(o)
+    assert checks.relative_error(torch.cat(parts, dim=1), wanted[0]) < 1e-5
+    assert checks.relative_error(state, wanted[1]) < 1e-5
+
+
+def test_the_cheap_way_is_for_one_small_chunk_that_needs_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken, small = [], chunked._small_chunk
+    monkeypatch.setattr(chunked, "_small_chunk", lambda *args: (taken.append(1), small(*args))[1])
+
+    def is_taken(inputs: dict[str, Tensor], **options: Any) -> bool:
+        taken.clear()
+        rule(inputs, backend="chunked", **options)
+        return bool(taken)
+
+    short = drawn(length=32, batch=4, heads=4)
+    learning = {**short, "beta": short["beta"].clone().requires_grad_()}
+    assert is_taken(short) and not is_taken(short, chunk_size=16) and not is_taken(learning)
+    with torch.no_grad():
+        assert is_taken(learning)
+    assert not is_taken(drawn(length=33, batch=1)) and not is_taken(drawn(length=32, batch=4, heads=5))
+
+
+def test_the_cheap_way_counts_as_the_other() -> None:
+    """Budgets are counted without gradients and must not depend on how many sequences were counted at once."""
+    one = drawn(length=20, batch=1, heads=1)
+    many = {name: t.expand(100, *t.shape[1:]) for name, t in one.items()}
+    counts = [flops_of(lambda some=some: rule(some, backend="chunked")) for some in (one, many)]
+    assert counts[1] == 100 * counts[0] > 0
+
+
+# ----------------------------------------------------------------------------------------- what the forms promise
+
+
+def test_a_second_derivative_is_right_or_refused() -> None:
+    """Two ways to ask: through the incoming gradient, and past it, where PyTorch itself says nothing."""
+    inputs = {name: t.double().requires_grad_() for name, t in drawn(length=5, batch=1, heads=1, key_dim=3).items()}
+
+    def penalised(backend: str, past: bool) -> Tensor:
+        o, _ = rule(inputs, backend=backend)
+        (slope,) = torch.autograd.grad(o.sum() if past else o.square().sum(), inputs["q"], create_graph=True)
+        return torch.autograd.grad(slope.square().sum(), inputs["k"])[0]
+
+    for past in (False, True):
+        assert penalised("recurrent", past).isfinite().all()
+        for backend in ("chunked", "auto"):
+            with pytest.raises(NotImplementedError, match=r'first derivatives only.*take backend="recurrent"\.'):
+                penalised(backend, past)
+
+    def form(*args: Tensor) -> tuple[Tensor, Tensor]:
+        return gated_delta_rule(*args[:5], initial_state=args[5], backend="recurrent")
+
+    assert torch.autograd.gradgradcheck(form, list(inputs.values()))
+
+
+@pytest.mark.parametrize("poison", [math.nan, math.inf])
+@pytest.mark.parametrize("chunk", [16, 32])
+def test_a_token_that_is_no_number_spoils_its_chunk_and_what_follows(poison: float, chunk: int) -> None:
+    inputs = drawn(length=40, batch=2)
+    inputs["v"][0, 35] = poison
+    for backend, first in (("recurrent", 35), ("chunked", 20)):  # 40 tokens are 2 chunks of 20 or, of 16, 3 of 14
+        o, _ = rule(inputs, backend=backend, chunk_size=chunk)
+        first = 28 if backend == "chunked" and chunk == 16 else first
+        assert o[0, :first].isfinite().all() and not o[0, 35:].isfinite().all() and o[1].isfinite().all()
+
+
+def test_numbers_of_other_kinds_are_numbers() -> None:
+    inputs = drawn(length=9)
+    wanted = rule(inputs, scale=0.5, chunk_size=32)
+    found = rule(inputs, scale=np.float32(0.5), chunk_size=np.int64(32))
+    assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+    for wrong in ({"scale": True}, {"scale": np.True_}, {"scale": 1j}, {"chunk_size": np.float64(32)}):
+        with pytest.raises(ValueError, match="must be a"):
+            rule(inputs, **wrong)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from labkit.checks import relative_error
-from labkit.kernels.titans import read_memory
+from labkit.kernels.titans import neural_memory, read_memory, recurrent_neural_memory
 from labkit.memory import NeuralMemory
 from labkit.train import harden
 
@@ -104,6 +105,75 @@ def test_training_begins_with_steps_that_are_never_zero() -> None:
 def test_a_memory_says_what_is_wrong(wrong: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         NeuralMemory(8, **wrong)
+
+
+def tokens(width: int = 3, length: int = 6, layers: int = 1) -> dict[str, Any]:
+    drawn = {name: torch.randn(1, length, 1, width, dtype=torch.float64) for name in "qkv"}
+    drawn |= {name: 0.9 * torch.rand(1, length, 1, dtype=torch.float64) for name in ("step", "momentum", "forget")}
+    drawn["step"] *= 0.2
+    several = [torch.randn(1, 1, width, width, dtype=torch.float64) for _ in range(2 * layers)]
+    return drawn | {"weights": several[:layers], "velocity": several[layers:]}
+
+
+@pytest.mark.parametrize("chunk", [1, 4])
+@pytest.mark.parametrize("gates", [None, 0.0, 1.0])
+def test_second_derivatives_are_right(gates: float | None, chunk: int) -> None:
+    """Also past the incoming gradient, as of a penalty on the gradient of the gates; and of gates at their ends."""
+    inputs = tokens()
+    if gates is not None:
+        inputs["momentum"][:, 2:4] = inputs["forget"][:, 3:5] = gates
+    found = []
+    for form in (neural_memory, recurrent_neural_memory):
+        own = {n: t if isinstance(t, list) else t.clone().requires_grad_() for n, t in inputs.items()}
+        y, _ = form(**own, chunk_size=chunk)
+        slopes = torch.autograd.grad(y.sum(), [own["momentum"], own["forget"]], create_graph=True)
+        penalty = sum(slope.square().sum() for slope in slopes)
+        wanted = [own[name] for name in ("k", "v", "step", "momentum", "forget")]
+        found.append(torch.cat([t.flatten() for t in torch.autograd.grad(penalty, wanted, materialize_grads=True)]))
+    assert relative_error(*found) < 1e-12
+
+
+@pytest.mark.parametrize("name", ["limit", "clip"])
+@pytest.mark.parametrize("wrong", ["a", 0.0, -1, True, float("nan"), float("inf"), [1.0], 1j])
+@pytest.mark.parametrize("backend", ["auto", "chunked", "triton"])
+def test_a_bound_that_is_none_is_refused_in_a_sentence(name: str, wrong: Any, backend: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be a finite number above 0, or None for none, but it is"):
+        neural_memory(**tokens(), **{name: wrong}, backend=backend)
+
+
+def test_numbers_of_other_kinds_are_numbers() -> None:
+    inputs = tokens()
+    wanted, _ = neural_memory(**inputs, chunk_size=4, limit=0.5, clip=2.0)
+    found, _ = neural_memory(**inputs, chunk_size=np.int64(4), limit=np.float32(0.5), clip=np.int32(2))
+    assert torch.equal(found, wanted)
+    for wrong in (True, 4.0, np.float64(4), "4", 0):
+        with pytest.raises(ValueError, match="chunk_size must be a whole number from 1 to 512"):
+            neural_memory(**inputs, chunk_size=wrong)
+
+
+def test_a_memory_cannot_be_asked_in_another_width() -> None:
+    inputs = tokens(width=4, layers=2)
+    q, weights = inputs["q"], inputs["weights"]
+    assert read_memory(weights, q).shape == q.shape
+    for spoilt, sentence in (
+        ((weights, q[..., :3]), r"weights\[0\] must have shape \[B, H, in, out\], here \[1, 1, 3, 4\]"),
+        ((weights, q[0]), r"q must have shape \[B, T, H, D\] with D at least 1, but its shape is \[6, 1, 4\]"),
+        ((weights[0], q), "weights must be a list of tensors, one for each layer of the memory, but it is a Tensor"),
+        (([], q), "weights must be a list of tensors.* it is empty"),
+        ((weights, q.long()), r"q must hold floating-point numbers.*int64"),
+        ((weights, q.expand(3, -1, -1, -1)), r"weights\[0\] must have shape .* here \[3, 1, 4, 4\]"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=sentence) as caught:
+            read_memory(*spoilt)
+        assert str(caught.value).endswith(".")
+
+
+def test_a_token_that_is_no_number_spoils_its_chunk_and_what_follows() -> None:
+    inputs = tokens(length=12)
+    inputs["v"][:, 6] = torch.nan
+    for chunk, first in ((1, 6), (4, 4)):
+        y, _ = neural_memory(**inputs, chunk_size=chunk)
+        assert y[:, :first].isfinite().all() and y[:, 6:].isnan().all()
 
 
 @pytest.mark.slow

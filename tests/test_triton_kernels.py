@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
 import subprocess
 import sys
@@ -145,8 +146,51 @@ def test_a_linear_memory_equals_its_chunks(length: int, width: int, dtype: torch
 def test_what_the_kernels_do_not_take_is_refused() -> None:
     inputs, _ = checks.draw("random", 3, False, torch.Generator().manual_seed(6))
     long = {name: t.to(DEVICE, torch.float64) for name, t in inputs.items()}
-    with pytest.raises(ValueError, match=r'not torch\.float64 and widths of 8 and 6\. Take backend="chunked"'):
+    with pytest.raises(ValueError, match=r'takes float32 or shorter, not torch\.float64\. Take backend="chunked"'):
         gated_delta_rule(**long, backend="triton")  # type: ignore[arg-type]
+    wide, _ = checks.draw("random", 3, False, torch.Generator().manual_seed(6), key_dim=257)
+    with pytest.raises(ValueError, match=r"up to 256 channels, not keys of 257 and values of 6\. Take backend"):
+        gated_delta_rule(**{n: t.to(DEVICE) for n, t in wide.items()}, backend="triton")  # type: ignore[arg-type]
+
+
+def seen(batch: int, heads: int, width: int, device: str = DEVICE) -> Any:
+    """Queries of that shape of which one number is stored, said to lie on a device."""
+    q = torch.zeros(()).expand(batch, 3, heads, width)
+    return SimpleNamespace(device=torch.device(device), dtype=q.dtype, shape=q.shape)
+
+
+def test_more_heads_than_a_grid_holds_are_left_to_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (choice, memories):
+        monkeypatch.setattr(module, "agrees_on", lambda *asked: True)
+    begun = [torch.zeros(())]
+    for batch, heads in ((65_535, 1), (4_369, 15)):
+        here, there = seen(batch, heads, 8), seen(batch, heads, 8, "cuda")
+        assert choice.why_not(here, here) is None and memories.why_not(here, begun, 16, None, None) is None
+        assert choose_backend(there, there).backend == memories.choose_backend(there, begun, 16).backend == "triton"
+    for batch, heads, told in ((65_536, 1, "65,536 rows of 1 heads"), (4_096, 16, "4,096 rows of 16 heads")):
+        here, there = seen(batch, heads, 8), seen(batch, heads, 8, "cuda")
+        for why in (choice.why_not(here, here), memories.why_not(here, begun, 16, None, None)):
+            assert why is not None and f"takes up to 65,535 heads of all rows together, not {told}; give" in why
+        for chosen in (choose_backend(there, there), memories.choose_backend(there, begun, 16)):
+            assert chosen.backend == "chunked" and "65,535" in chosen.why
+    inputs = {name: torch.zeros(()).expand(65_536, 3, 1, 4) for name in "qkv"}
+    inputs |= {name: torch.zeros(()).expand(65_536, 3, 1) for name in ("g", "beta")}
+    with pytest.raises(ValueError, match=r'65,536 rows of 1 heads; give it fewer.* Take backend="chunked"\.'):
+        gated_delta_rule(**{n: t.to(DEVICE) for n, t in inputs.items()}, backend="triton")  # type: ignore[arg-type]
+
+
+def test_a_memory_too_wide_for_long_chunks_is_left_to_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test that compiles holds what is allowed to the shared memory of two GPUs."""
+    monkeypatch.setattr(memories, "agrees_on", lambda *asked: True)
+    begun = [torch.zeros(())]
+    for width, chunk in ((128, 64), (256, 32), (256, 16)):
+        assert memories.why_not(seen(1, 1, width), begun, chunk, None, None) is None
+    for width in (129, 200, 256):
+        why = memories.why_not(seen(1, 1, width), begun, 64, None, None)
+        assert why is not None and f"chunks of 64 up to a width of 128, not {width}, which would not fit" in why
+        assert memories.choose_backend(seen(1, 1, width, "cuda"), begun, 64) == ("chunked", why)
+    why = memories.why_not(seen(1, 1, 257), begun, 16, None, None)
+    assert why is not None and "widths of up to 256" in why
 
 
 def test_without_triton_or_a_gpu_a_sentence_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,6 +312,23 @@ def test_a_linear_memory_takes_the_kernels_by_name_and_on_a_gpu(monkeypatch: pyt
     assert memories.choose_backend(q.cpu(), [begun], 16).backend == "chunked"
 
 
+def test_second_derivatives_are_refused() -> None:
+    """Also past the incoming gradient, where PyTorch says nothing and the numbers would be wrong."""
+    for length in (5, 20):
+        inputs, _ = checks.draw("random", length, True, torch.Generator().manual_seed(6), batch=1)
+        leaves = {name: t.to(DEVICE).requires_grad_() for name, t in inputs.items()}
+        o, _ = gated_delta_rule(**leaves, backend="triton")  # type: ignore[arg-type]
+        for loss in (o.sum(), o.square().sum()):
+            with pytest.raises(NotImplementedError, match=r'first derivatives only.*take backend="recurrent"\.'):
+                torch.autograd.grad(loss, leaves["q"], create_graph=True)
+    drawn = {name: torch.randn(1, 20, 2, 8, device=DEVICE).requires_grad_() for name in "qkv"}
+    gates = {name: 0.1 * torch.rand(1, 20, 2, device=DEVICE) for name in ("step", "momentum", "forget")}
+    begun = [torch.randn(1, 2, 8, 8, device=DEVICE)]
+    y, _ = neural_memory(**drawn, **gates, weights=begun, velocity=begun, chunk_size=16, backend="triton")
+    with pytest.raises(NotImplementedError, match=r'neural memory has first.*take backend="chunked"\.'):
+        torch.autograd.grad(y.sum(), drawn["q"], create_graph=True)
+
+
 COMPILE = """
 import sys
 import torch, triton, triton.language as tl
@@ -278,41 +339,62 @@ from labkit.kernels.titans import triton_linear
 
 NUMBERS = {"length": "i32", "heads": "i32", "chunks": "i32", "scale": "fp32"}
 OWN = {"q", "k", "v", "g", "beta", "o", "grad_o", "grad_q", "grad_k", "grad_v"}
-POINTERS = {torch.float32: "*fp32", torch.float64: "*fp64", torch.bfloat16: "*bf16"}
-target, key_dim, value_dim = map(int, sys.argv[1:])
+POINTERS = {torch.float32: "*fp32", torch.float64: "*fp64", torch.bfloat16: "*bf16",
+            torch.float16: "*fp16"}
+target, key_dim, value_dim, *sizes = map(int, sys.argv[1:])
+SHARED = {80: 163 * 1024, 90: 227 * 1024}[target]  # bytes that a program can have of an A100 and of an H100
 
 def made(kernel, constants, **formats):
     launch = {name: constants.pop(name) for name in ("num_warps", "num_stages") if name in constants}
     types = {name: formats.get(name) or NUMBERS.get(name, "*fp32") for name in kernel.arg_names}
     types |= dict.fromkeys(constants, "constexpr")
     made = triton.compile(ASTSource(kernel, types, constants), target=GPUTarget("cuda", target, 32), options=launch)
-    assert f"sm_{target}" in made.asm["ptx"] and made.metadata.shared <= 163 * 1024, kernel.__name__
+    assert f"sm_{target}" in made.asm["ptx"], kernel.__name__
+    assert made.metadata.shared <= SHARED, (kernel.__name__, constants, made.metadata.shared)
     print(kernel.__name__, made.metadata.shared)
 
-exact, short = torch.empty(0), torch.empty(0, dtype=torch.bfloat16)
-several, one = triton_chunked.form_of(short), triton_chunked.form_of(short, chunks=1)
-KEPT = {"states", "grad_states"}
-for form, own in ((triton_chunked.form_of(exact), "*fp32"), (several, "*bf16"), (one, "*bf16")):
-    size = triton_chunked.chunk_of(64, key_dim, form)
-    formats = dict.fromkeys(OWN, own) | dict.fromkeys(("g", "beta"), "*fp32")
-    formats |= dict.fromkeys(KEPT, POINTERS[form.kept]) | {"inverse": POINTERS[form.inverse]}
-    for kernel in (triton_forward.prepare_kernel, triton_forward.scan_kernel, triton_forward.output_kernel,
-                   triton_backward.told_kernel, triton_backward.reverse_scan_kernel, triton_backward.gradient_kernel):
-        constants = triton_chunked.constants_of(kernel, key_dim, value_dim, size, form)
-        made(kernel, constants, **formats)
-    made(triton_recurrent.steps_kernel, dict(K=key_dim, V=value_dim, BK=64, BV=32), **dict.fromkeys(OWN, own))
-memory = dict(D=64, C=16, BD=64, BV=32, HOW="tf32x3")
-for kernel in (triton_linear.forward_kernel, triton_linear.reverse_kernel):
-    made(kernel, dict(memory))
-made(triton_linear.gradient_kernel, memory | dict(BD=32))
+def rule(key_dim, value_dim, *tensors):
+    for tensor, chunks in tensors:
+        form, own = triton_chunked.form_of(tensor, chunks=chunks), POINTERS[tensor.dtype]
+        size = triton_chunked.chunk_of(64, key_dim, form)
+        formats = dict.fromkeys(OWN, own) | dict.fromkeys(("g", "beta"), "*fp32")
+        formats |= dict.fromkeys(("states", "grad_states"), POINTERS[form.kept]) | {"inverse": POINTERS[form.inverse]}
+        for kernel in (triton_forward.prepare_kernel, triton_forward.scan_kernel, triton_forward.output_kernel,
+                       triton_backward.told_kernel, triton_backward.reverse_scan_kernel,
+                       triton_backward.gradient_kernel):
+            made(kernel, triton_chunked.constants_of(kernel, key_dim, value_dim, size, form), **formats)
+        if chunks > 1:
+            made(triton_recurrent.steps_kernel, triton_recurrent.constants_of(key_dim, value_dim),
+                 **dict.fromkeys(OWN, own))
+
+def memory(width, size):
+    for kernel in (triton_linear.forward_kernel, triton_linear.reverse_kernel, triton_linear.gradient_kernel):
+        made(kernel, triton_linear.constants_of(kernel, width, size))
+
+exact, short, half = (torch.empty(0, dtype=d) for d in (torch.float32, torch.bfloat16, torch.float16))
+if key_dim == value_dim:
+    rule(key_dim, value_dim, (exact, 2), (short, 2), (short, 1))
+else:
+    rule(key_dim, value_dim, (half, 2))
+for sizes in zip(sizes[::2], sizes[1::2], strict=True):
+    memory(*sizes)
 """
 
+LARGEST = [(memories.WIDEST_TRITON, 32), (memories.WIDEST_IN_LONG, 64)]  # width and chunk of a linear memory
 
-@pytest.mark.parametrize(("key_dim", "value_dim"), [(64, 64), (128, 128), (256, 256)])
+
+@pytest.mark.parametrize(
+    ("key_dim", "value_dim", "sizes", "kernels"),
+    [(64, 64, [(64, 16)], 23), (128, 128, [], 20), (256, 256, [], 20), (100, 33, LARGEST, 13)],
+)
 @pytest.mark.parametrize("target", [80, 90])
-def test_every_kernel_compiles_for_a_gpu_that_is_not_here(target: int, key_dim: int, value_dim: int) -> None:
-    """PTX for an A100 and an H100, within the shared memory of the smaller; in a process without the interpreter."""
+def test_every_kernel_compiles_for_a_gpu_that_is_not_here(
+    target: int, key_dim: int, value_dim: int, sizes: list[tuple[int, int]], kernels: int
+) -> None:
+    """PTX for an A100 and an H100, within the shared memory of each; in a process without the interpreter."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    command = [sys.executable, "-c", COMPILE, *map(str, (target, key_dim, value_dim))]
-    told = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert told.returncode == 0 and told.stdout.count("kernel") == 24, told.stderr[-2000:]
+    numbers = target, key_dim, value_dim, *itertools.chain(*sizes)
+    told = subprocess.run(
+        [sys.executable, "-c", COMPILE, *map(str, numbers)], env=environment, capture_output=True, text=True
+    )
+    assert told.returncode == 0 and told.stdout.count("kernel") == kernels, told.stderr[-2000:]

@@ -33,6 +33,10 @@ def gated_delta_rule(
     ``o = scale * S^T q``. This is equation 10 of Gated DeltaNet (arXiv 2412.06464), transposed so that a state is
     ``[K, V]``: the decay comes first, and the error is measured on the decayed state.
 
+    Every form has first derivatives; second ones only the recurrence has, and the others refuse create_graph=True. In
+    chunks and in Triton's form a NaN or an infinity spoils outputs from the start of its chunk on, in the recurrence
+    from its token on; other rows and heads are never touched.
+
     Args:
         q, k: queries and keys ``[B, T, H, K]``; the caller normalises them.
         v: values ``[B, T, H, V]``.
@@ -43,7 +47,8 @@ def gated_delta_rule(
         chunk_size: the most tokens per chunk; it changes speed and rounding, not the function. The chunked form takes
             16 to 32 in float32 and 16 to 128 in float64, whatever is asked.
         backend: "recurrent" is the reference, "chunked" the fast form in PyTorch, "triton" the kernels for GPUs
-            (float32 or shorter, widths up to 256); "auto" picks one, and `choose_backend` says which and why.
+            (float32 or shorter, widths up to 256, B times H up to 65,535); "auto" picks one, and `choose_backend` says
+            which and why.
 
     Returns:
         ``o`` of shape ``[B, T, H, V]`` in v's dtype, and the state after the last token, float64 if the inputs are
@@ -51,6 +56,7 @@ def gated_delta_rule(
 
     Raises:
         TypeError, ValueError: a sentence naming the argument, what was expected and what came.
+        NotImplementedError: from a backward pass under create_graph=True, but for "recurrent".
     """
     check_inputs(q, k, v, g, beta, initial_state, scale, chunk_size)
     if backend not in BACKENDS:
@@ -59,9 +65,9 @@ def gated_delta_rule(
         backend = choose_backend(q, v, k).backend
     elif backend == "triton" and (reason := why_not(q, v, k)):
         raise ValueError(f'{reason} Take backend="chunked".')
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
     with torch.autocast(q.device.type, enabled=False):  # a memory adds up many small errors; it keeps full precision
         if backend == "recurrent":
             return recurrent_gated_delta_rule(q, k, v, g, beta, initial_state=initial_state, scale=scale)
         form = chunked_gated_delta_rule if backend == "chunked" else triton_form(q.shape[1])
-        return form(q, k, v, g, beta, initial_state=initial_state, scale=scale, chunk_size=chunk_size)
+        return form(q, k, v, g, beta, initial_state=initial_state, scale=scale, chunk_size=int(chunk_size))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from labkit.kernels.backends import Choice, agree, why_no_triton
+from labkit.kernels.backends import Choice, agree, why_no_triton, why_too_many
 from labkit.kernels.gated_delta.chunked import chunked_gated_delta_rule
 
 TRIALS = (15, 64, 70)  # tokens: fewer than a chunk, one chunk, and several, which other kernels or formats compute
@@ -42,14 +42,16 @@ def choose_backend(q: Tensor, v: Tensor, k: Tensor | None = None) -> Choice:
 
 def why_not(q: Tensor, v: Tensor, k: Tensor | None = None) -> str | None:
     """None if the Triton form takes these queries, values and keys, else a sentence."""
-    missing = why_no_triton(q.device)
-    wide = torch.float64 in (q.dtype, v.dtype, q.dtype if k is None else k.dtype)
-    if missing is None and (wide or max(q.shape[-1], v.shape[-1]) > WIDEST_TRITON):
+    if missing := why_no_triton(q.device):
+        return missing
+    if torch.float64 in (q.dtype, v.dtype, q.dtype if k is None else k.dtype):
+        return "The Triton form takes float32 or shorter, not torch.float64."
+    if max(q.shape[-1], v.shape[-1]) > WIDEST_TRITON:
         return (
-            f"The Triton form takes float32 or shorter and widths of up to {WIDEST_TRITON}, not "
-            f"{torch.float64 if wide else q.dtype} and widths of {q.shape[-1]} and {v.shape[-1]}."
+            f"The Triton form takes keys and values of up to {WIDEST_TRITON} channels, not keys of {q.shape[-1]} and "
+            f"values of {v.shape[-1]}."
         )
-    return missing
+    return why_too_many(q)
 
 
 def triton_form(length: int) -> Callable[..., tuple[Tensor, Tensor]]:

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from labkit.kernels.gated_delta.inputs import start
 from labkit.kernels.gated_delta.plain import STRONGEST_DECAY
 from labkit.kernels.gated_delta.solve import solve_unit_lower
+from labkit.kernels.gradients import first_only
 
 # Shorter chunks are slower and add more roundings up; in longer ones the gradient of g, a small difference of large
 # sums, would lose the fifth digit in float32.
@@ -24,6 +24,10 @@ SHORTEST_CHUNK, WIDEST_CHUNK = 16, {torch.float32: 32, torch.float64: 128}
 # A row of the batch whose inverses have no row sum above this keeps five digits in float32. Unit keys at random come to
 # 3 or so; equal keys with beta = 2, at which a rounding error returns at every token, to twice the chunk.
 TAME = 8.0
+
+# Tokens times rows times heads, of one chunk without gradients, up to which operations cost more to start than to work
+# out. At 512 and K = V = 32 a CPU is as fast in fewer operations of more float64; below that it is faster, at 64 twice.
+SMALL = 512
 
 # A compiled graph cannot look at its numbers: texts of up to so many tokens are taken for tame, longer ones for wild.
 SHORT_TEXT = 64
@@ -47,6 +51,12 @@ def chunked_gated_delta_rule(
     if length == 0:
         return torch.zeros_like(v).to(out_dtype), state
     chunks = -(-length // min(max(chunk_size, SHORTEST_CHUNK), WIDEST_CHUNK[q.dtype]))
+    # a compiled graph for any length would be cut in two at this question, and has little to start anyway
+    if chunks == 1 and not torch.compiler.is_compiling() and batch * heads * length <= SMALL:
+        if not _needs_gradient(q, k, v, g, beta, state):
+            q, k, v, g, beta = (t.transpose(1, 2) for t in (q, k, v, g, beta))
+            o, state = _small_chunk(q, k, v, g, beta, state, scale)
+            return o.transpose(1, 2).to(out_dtype), state
     size = -(-length // chunks)  # as even as can be: 33 tokens are 17 and 16, not 32 and 1
     tokens = [_split(t, size) for t in (q, k, v, g.clamp(min=STRONGEST_DECAY), beta)]
     state = state.flatten(0, 1)
@@ -59,6 +69,33 @@ def chunked_gated_delta_rule(
         o, state = _as_each_row_needs(tokens, state, between, scale)
     o = o.to(out_dtype).unflatten(1, (batch, heads)).permute(1, 0, 3, 2, 4).flatten(1, 2)[:, :length]
     return o, state.unflatten(0, (batch, heads))
+
+
+def _needs_gradient(*inputs: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
+
+
+def _small_chunk(
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, state: Tensor, scale: float
+) -> tuple[Tensor, Tensor]:
+    """`_forward` of one chunk ``[B, H, C, ...]`` in few and small operations: the same products, nothing for later.
+
+    What the inverse is multiplied with is summed in float64, as in ``plain.py``: that keeps a wild row's digits, so
+    none is looked for.
+    """
+    total, long = g.clamp(min=STRONGEST_DECAY).double().cumsum(-1), k.double()
+    decay = (total[..., :, None] - total[..., None, :]).exp_().tril_()
+    rise = total.exp_()
+    overlap = (long @ long.mT).mul_(decay).mul_(beta[..., None]).tril_(-1)
+    one = torch.eye(g.shape[-1], dtype=overlap.dtype, device=g.device).expand_as(overlap)
+    solved = solve_unit_lower(overlap, one) * beta[..., None, :]
+    lookup = ((solved * rise[..., None, :]) @ long).to(q.dtype)
+    error = (solved @ v.double()).to(q.dtype) - lookup @ state
+    rise, decay = rise.to(q.dtype)[..., None], decay.to(q.dtype)
+    scores = (q @ k.mT).mul_(decay)
+    o = (q @ state).mul_(rise).add_(scores @ error).mul_(scale)
+    kept = (k * decay[..., -1, :, None]).mT
+    return o, (kept @ error).addcmul_(state, rise[..., -1:, :])
 
 
 def _split(t: Tensor, size: int) -> Tensor:
@@ -114,7 +151,7 @@ def _in_dtype(
 
 def _chunks(*inputs):  # type: ignore[no-untyped-def]
     """o ``[n, N, C, V]`` and the last state ``[N, K, V]``, as `_forward`; with a way back where one is asked for."""
-    if torch.is_grad_enabled() and any(t.requires_grad for t in inputs[:6]):
+    if _needs_gradient(*inputs[:6]):
         return _Chunks.apply(*inputs)
     return _forward(*inputs)[:2]
 
@@ -149,7 +186,7 @@ class _Chunks(torch.autograd.Function):
         return o, state
 
     @staticmethod
-    @once_differentiable
+    @first_only("The chunked form of the gated delta rule", 'backend="recurrent"')
     def backward(ctx, grad_o, grad_state):  # type: ignore[no-untyped-def]
         with torch.autocast(grad_o.device.type, enabled=False):  # whatever is on where backward is called
             return _Chunks.gradients(ctx, grad_o, grad_state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 
 import torch
 from torch import Tensor
@@ -48,10 +49,10 @@ def check_inputs(
                 f"{name} must have shape {list(shape)} to go with q of shape {list(q.shape)} and v of shape "
                 f"{list(v.shape)}, but its shape is {list(named[name].shape)}."
             )
-    number = isinstance(scale, int | float) and not isinstance(scale, bool)
+    number = isinstance(scale, numbers.Real) and not isinstance(scale, bool)
     if scale is not None and not (number and math.isfinite(scale)):
         raise ValueError(f"scale must be a finite number, or None for K ** -0.5, but it is {scale!r}.")
-    if isinstance(chunk_size, bool) or not isinstance(chunk_size, int) or not 1 <= chunk_size <= 128:
+    if isinstance(chunk_size, bool) or not isinstance(chunk_size, numbers.Integral) or not 1 <= chunk_size <= 128:
         raise ValueError(f"chunk_size must be a whole number from 1 to 128, but it is {chunk_size!r}.")
 
 

@@ -89,7 +89,8 @@ def gradient_kernel(
     last = tl.sum(tl.where(i == C - 1, total, 0.0), 0)
     rise = tl.exp(total).to(tl.float32)
     fall = tl.exp(last - total).to(tl.float32)
-    strength = tl.load(beta + here + rows.to(tl.int64) * heads, mask=rows < length, other=0.0).to(tl.float32)
+    given = tl.load(beta + here + rows.to(tl.int64) * heads, mask=rows < length, other=0.0)  # [C]
+    strength = given.to(tl.float32)
     solved = tl.load(inverse + chunk * C * C + i[:, None] * C + i[None, :])  # [C, C]
 
     written = tl.zeros([C, C], dtype=tl.float32)  # F E^T
@@ -144,8 +145,8 @@ def gradient_kernel(
     gate = tl.sum(moved, 1) - tl.sum(moved, 0) - strength * looked + rise * tl.sum(asked * asked_of, 1) - kept
     gate += tl.where(i == C - 1, tl.sum(kept) + tl.exp(last).to(tl.float32) * faded, 0.0)
     gate = tl.sum(gate) - tl.cumsum(gate, 0) + gate  # each log-decay is in all sums from its own on
-    clamped = tl.load(g + here + rows.to(tl.int64) * heads, mask=rows < length, other=0.0) < -800.0
-    gate = tl.where(clamped, 0.0, gate)
+    own = tl.load(g + here + rows.to(tl.int64) * heads, mask=rows < length, other=0.0)  # [C]
+    gate = tl.where(own < -800.0, 0.0, gate)
     part = (block * tl.num_programs(1) + n) * chunks * C + c * C + i
     tl.store(grad_g + part, gate)
     tl.store(grad_beta + part, strong)

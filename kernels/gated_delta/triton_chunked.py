@@ -8,11 +8,11 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from triton import knobs
 
 from labkit.kernels.gated_delta.triton_backward import gradient_kernel, reverse_scan_kernel, told_kernel
 from labkit.kernels.gated_delta.triton_forward import output_kernel, prepare_kernel, scan_kernel
+from labkit.kernels.gradients import first_only
 from labkit.kernels.tiles import block_of
 
 SHORTEST_CHUNK, WIDEST_CHUNK = 16, 64  # a product of tiles takes 16 rows or more
@@ -104,7 +104,7 @@ class _Chunks(torch.autograd.Function):
         return o, end
 
     @staticmethod
-    @once_differentiable
+    @first_only("The Triton form of the gated delta rule", 'backend="recurrent"')
     def backward(ctx, grad_o, grad_end):
         q, k, v, g, beta, inverse, lookup, errors, states = ctx.saved_tensors
         (batch, length, heads, key_dim), value_dim = q.shape, v.shape[-1]

@@ -16,7 +16,7 @@ from labkit.kernels.tiles import product, put, tile
 @triton.jit
 def decays(g, rows, length, heads, C: tl.constexpr):
     """Log-decay since the chunk began, summed up to and including each token, ``[C]``."""
-    own = tl.load(g + rows.to(tl.int64) * heads, mask=rows < length, other=0.0).to(tl.float64)
+    own = tl.load(g + rows.to(tl.int64) * heads, mask=rows < length, other=0.0).to(tl.float64)  # [C]
     return tl.cumsum(tl.where(own < -800.0, -800.0, own), 0)  # a maximum would drop a NaN on a GPU
 
 
@@ -67,7 +67,7 @@ def prepare_kernel(
     i = tl.arange(0, C)
     rows = c * C + i
     total = decays(g + here, rows, length, heads, C)
-    strength = tl.load(beta + here + rows.to(tl.int64) * heads, mask=rows < length, other=0.0).to(WIDE)
+    strength = tl.load(beta + here + rows.to(tl.int64) * heads, mask=rows < length, other=0.0).to(WIDE)  # [C]
     overlap = tl.zeros([C, C], dtype=WIDE)
     for first in range(0, K, BK):
         columns = first + tl.arange(0, BK)
@@ -80,13 +80,14 @@ def prepare_kernel(
     tl.store(inverse + chunk * C * C + i[:, None] * C + i[None, :], solved)
     for first in range(0, K, BK):
         columns = first + tl.arange(0, BK)
-        keys = tile(k + here * K, rows, columns, K, length, heads * K).to(WIDE)
+        keys = tile(k + here * K, rows, columns, K, length, heads * K).to(WIDE)  # [C, BK]
         right = keys * (strength * tl.exp(total).to(WIDE))[:, None]
         part = product(solved, right, EXACT)  # [C, BK]
         put(lookup + chunk * C * K, i, columns, K, C, K, part)
     for first in range(0, V, BV):
         columns = first + tl.arange(0, BV)
-        right = tile(v + here * V, rows, columns, V, length, heads * V).to(WIDE) * strength[:, None]
+        values = tile(v + here * V, rows, columns, V, length, heads * V).to(WIDE)  # [C, BV]
+        right = values * strength[:, None]
         part = product(solved, right, EXACT)  # [C, BV]
         put(value + chunk * C * V, i, columns, V, C, V, part)
 

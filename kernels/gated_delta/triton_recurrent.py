@@ -6,9 +6,9 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from labkit.kernels.gated_delta.triton_chunked import begun, triton_gated_delta_rule
+from labkit.kernels.gradients import first_only
 from labkit.kernels.tiles import block_of, put, tile
 
 
@@ -35,22 +35,26 @@ def steps_kernel(
     put(end + n * K * V, deep, wide, V, K, V, state)
 
 
+def constants_of(key_dim: int, value_dim: int) -> dict[str, int]:
+    """What the kernel is compiled for."""
+    return {"K": key_dim, "V": value_dim, "BK": block_of(key_dim), "BV": min(block_of(value_dim), 32)}
+
+
 class _Steps(torch.autograd.Function):
     @staticmethod
     def forward(ctx, q, k, v, g, beta, start, scale, chunk_size):
         (batch, length, heads, key_dim), value_dim = q.shape, v.shape[-1]
         o, end = torch.empty_like(v), torch.empty_like(start)
-        narrow = min(block_of(value_dim), 32)
-        steps_kernel[triton.cdiv(value_dim, narrow), batch * heads](
-            q, k, v, g, beta, start, o, end, scale, length, heads, K=key_dim, V=value_dim, BK=block_of(key_dim),
-            BV=narrow,
-        )  # fmt: skip
+        constants = constants_of(key_dim, value_dim)
+        steps_kernel[triton.cdiv(value_dim, constants["BV"]), batch * heads](
+            q, k, v, g, beta, start, o, end, scale, length, heads, **constants
+        )
         ctx.save_for_backward(q, k, v, g, beta, start)
         ctx.scale, ctx.chunk_size = scale, chunk_size
         return o, end
 
     @staticmethod
-    @once_differentiable
+    @first_only("The Triton form of the gated delta rule", 'backend="recurrent"')
     def backward(ctx, grad_o, grad_end):
         """The gradient of the same function in chunks: states between tokens are not kept, so they are made again."""
         inputs = [t.detach().requires_grad_() for t in ctx.saved_tensors]

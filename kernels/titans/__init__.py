@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from labkit.kernels.titans.choice import choose_backend, why_not
 from labkit.kernels.titans.chunked import Carried, Tokens, answers, chunked_neural_memory
-from labkit.kernels.titans.inputs import WIDEST_CHUNK, check_inputs, state_dtype
+from labkit.kernels.titans.inputs import WIDEST_CHUNK, check_inputs, check_reading, checked_bounds, state_dtype
 from labkit.kernels.titans.recurrent import recurrent_neural_memory
 
 __all__ = [
@@ -45,6 +44,9 @@ def neural_memory(
     With ``chunk_size`` above 1 the gradients of a chunk are all taken at the weights before its first token (equations
     16 and 18). That is *another function*, and a faster one: within a chunk tokens do not see what others wrote.
 
+    A NaN or an infinity spoils outputs from the start of its chunk on, never those of other rows and heads. Second
+    derivatives have all forms but Triton's, which refuses create_graph=True.
+
     Args:
         q, k, v: queries, keys, values ``[B, T, H, D]``; the caller normalises keys.
         step: θ ``[B, T, H]``, how far the surprise of a token moves the memory.
@@ -59,8 +61,8 @@ def neural_memory(
         clip: None is the paper's rule. A number, again the lab's own: a token whose gradient, over all layers, is
             longer than this is written with a step as much shorter.
         backend: "chunked" is PyTorch's form, "triton" the kernels for GPUs, of a linear memory under the paper's rule
-            (one layer, no limit, no clip) in chunks of 16, 32 or 64; "auto" picks one, and `choose_backend` says which
-            and why.
+            (one layer, no limit, no clip) in chunks of 16, 32 or, up to 128 channels, 64; "auto" picks one, and
+            `choose_backend` says which and why.
 
     Returns:
         ``y [B, T, H, D]`` in v's dtype, and weights and velocity after the last token, in float64 if the inputs are
@@ -69,8 +71,10 @@ def neural_memory(
 
     Raises:
         TypeError, ValueError: a sentence naming the argument, what was expected and what came.
+        NotImplementedError: from a backward pass of "triton" under create_graph=True.
     """
     check_inputs(q, k, v, step, momentum, forget, {"weights": weights, "velocity": velocity}, chunk_size)
+    limit, clip = checked_bounds(limit, clip)
     if backend not in BACKENDS:
         raise ValueError(f"backend={backend!r} is not known; take one of {', '.join(BACKENDS)}.")
     if backend == "auto":
@@ -82,7 +86,7 @@ def neural_memory(
 
         w, s = weights[0], velocity[0]
         with torch.autocast(q.device.type, enabled=False):
-            y, w, s = triton_linear_memory(q, k, v, step, momentum, forget, w, s, chunk_size=chunk_size)
+            y, w, s = triton_linear_memory(q, k, v, step, momentum, forget, w, s, chunk_size=int(chunk_size))
         return y, ([w], [s])
     carried = Carried.begin(weights, velocity)
     y, carried, _ = continue_memory(
@@ -122,20 +126,23 @@ def continue_memory(
             f"The open chunk holds {carried.position} tokens, which do not fit chunk_size={chunk_size}; go on with the "
             "chunk size it was begun with."
         )
-    for name, number in (("limit", limit), ("clip", clip)):
-        if number is not None and (isinstance(number, bool) or not 0 < number < math.inf):
-            raise ValueError(f"{name} must be a finite number above 0, or None for none, but it is {number!r}.")
+    limit, clip = checked_bounds(limit, clip)
     dtype = state_dtype(q)
     with torch.autocast(q.device.type, enabled=False):  # a memory adds up many small errors; it keeps full precision
         tokens = Tokens(*(t.to(dtype).transpose(1, 2) for t in (q, k, v, step, momentum, forget)))
         weights, velocity, anchor = ([t.to(dtype) for t in several] for several in lists.values())
         kept = Carried(weights, velocity, anchor, carried.position)
-        y, carried, surprise = chunked_neural_memory(tokens, kept, chunk_size, limit, clip)
+        y, carried, surprise = chunked_neural_memory(tokens, kept, int(chunk_size), limit, clip)
     return y.transpose(1, 2).to(v.dtype), carried, surprise.transpose(1, 2)
 
 
 def read_memory(weights: Sequence[Tensor], q: Tensor) -> Tensor:
-    """What the network `weights` answers to all of ``q [B, T, H, D]``; nothing is written."""
+    """What the network `weights` answers to all of ``q [B, T, H, D]``; nothing is written.
+
+    Raises:
+        TypeError, ValueError: a sentence naming the argument, what was expected and what came.
+    """
+    check_reading(q, weights)
     dtype = state_dtype(q)
     with torch.autocast(q.device.type, enabled=False):
         return answers([w.to(dtype) for w in weights], q.to(dtype).transpose(1, 2)).transpose(1, 2).to(q.dtype)

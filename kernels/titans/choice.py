@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from labkit.kernels.backends import Choice, agree, why_no_triton
+from labkit.kernels.backends import Choice, agree, why_no_triton, why_too_many
 from labkit.kernels.titans.chunked import Carried, Tokens, chunked_neural_memory
 
 TRITON_CHUNKS = (16, 32, 64)
-WIDEST_TRITON = 256
+WIDEST_TRITON, WIDEST_IN_LONG = 256, 128
+"""Channels that the kernels take, and those in chunks of 64: the tiles of wider ones exceed a GPU's shared memory."""
 
 
 def choose_backend(
@@ -46,6 +47,13 @@ def why_not(
             f"The Triton form takes float32 or shorter, widths of up to {WIDEST_TRITON} and at least one token, not "
             f"{q.dtype} of shape {list(q.shape)}."
         )
+    if chunk_size == max(TRITON_CHUNKS) and q.shape[-1] > WIDEST_IN_LONG:
+        return (
+            f"The Triton form takes chunks of {chunk_size} up to a width of {WIDEST_IN_LONG}, not {q.shape[-1]}, which "
+            f"would not fit a GPU's shared memory; in shorter chunks it takes widths of up to {WIDEST_TRITON}."
+        )
+    if missing := why_too_many(q):
+        return missing
     return why_no_triton(q.device)
 
 

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 Weights = list[Tensor]
 
@@ -216,7 +215,8 @@ class _Products(torch.autograd.Function):
 
     With the factors f below the diagonal of L, the products are ``P = (I - L)^-1``; so ``dP = P dL P``, and the
     gradient of f_j is what lies below the diagonal in ``P^T G P^T``. Nothing is divided, so a factor of 0 is as good as
-    any.
+    any. And as this holds at any factors and the backward pass is made of products of P and G alone, PyTorch can
+    differentiate it again.
     """
 
     @staticmethod
@@ -229,7 +229,6 @@ class _Products(torch.autograd.Function):
         return found
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (found,) = ctx.saved_tensors
         within = (found.mT @ grad.tril() @ found.mT).diagonal(-1, -2, -1)

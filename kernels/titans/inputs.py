@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -31,13 +33,7 @@ def check_inputs(
     cost as much as a small chunk.
     """
     named = {"q": q, "k": k, "v": v, "step": step, "momentum": momentum, "forget": forget}
-    for name, several in lists.items():
-        if not isinstance(several, list | tuple) or not several:
-            kind = "empty" if isinstance(several, list | tuple) else f"a {type(several).__name__}"
-            raise TypeError(f"{name} must be a list of tensors, one for each layer of the memory, but it is {kind}.")
-    check_tensors(named | {f"{name}[{i}]": t for name, several in lists.items() for i, t in enumerate(several)})
-    if q.ndim != 4 or q.shape[-1] == 0:
-        raise ValueError(f"q must have shape [B, T, H, D] with D at least 1, but its shape is {list(q.shape)}.")
+    _check_kinds(named, lists)
     for name, tensor in named.items():
         shape = list(q.shape) if name in ("q", "k", "v") else list(q.shape[:3])
         if list(tensor.shape) != shape:
@@ -46,8 +42,35 @@ def check_inputs(
                 f"{list(tensor.shape)}."
             )
     _check_lists(q, lists)
-    if isinstance(chunk_size, bool) or not isinstance(chunk_size, int) or not 1 <= chunk_size <= WIDEST_CHUNK:
+    whole = isinstance(chunk_size, numbers.Integral) and not isinstance(chunk_size, bool)
+    if not (whole and 1 <= chunk_size <= WIDEST_CHUNK):
         raise ValueError(f"chunk_size must be a whole number from 1 to {WIDEST_CHUNK}, but it is {chunk_size!r}.")
+
+
+def checked_bounds(limit: float | None, clip: float | None) -> tuple[float | None, float | None]:
+    """Limit and clip as Python's numbers; one that bounds nothing is refused with a sentence that names it."""
+    for name, number in (("limit", limit), ("clip", clip)):
+        real = isinstance(number, numbers.Real) and not isinstance(number, bool)
+        if number is not None and not (real and 0 < number < math.inf):
+            raise ValueError(f"{name} must be a finite number above 0, or None for none, but it is {number!r}.")
+    return None if limit is None else float(limit), None if clip is None else float(clip)
+
+
+def check_reading(q: Tensor, weights: Sequence[Tensor]) -> None:
+    """Refuse queries that a network cannot be asked, with a sentence that names the argument."""
+    _check_kinds({"q": q}, {"weights": weights})
+    _check_lists(q, {"weights": weights})
+
+
+def _check_kinds(named: Mapping[str, Tensor], lists: Mapping[str, Sequence[Tensor]]) -> None:
+    for name, several in lists.items():
+        if not isinstance(several, list | tuple) or not several:
+            kind = "empty" if isinstance(several, list | tuple) else f"a {type(several).__name__}"
+            raise TypeError(f"{name} must be a list of tensors, one for each layer of the memory, but it is {kind}.")
+    check_tensors({**named, **{f"{name}[{i}]": t for name, several in lists.items() for i, t in enumerate(several)}})
+    q = named["q"]
+    if q.ndim != 4 or q.shape[-1] == 0:
+        raise ValueError(f"q must have shape [B, T, H, D] with D at least 1, but its shape is {list(q.shape)}.")
 
 
 def _check_lists(q: Tensor, lists: Mapping[str, Sequence[Tensor]]) -> None:

@@ -14,13 +14,15 @@ channels, BD and BV blocks of them; ``n`` numbers the heads of all rows.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from labkit.kernels.gradients import first_only
 from labkit.kernels.tiles import block_of, put, tile
 from labkit.kernels.titans.chunked import spread
 
@@ -172,6 +174,13 @@ def gradient_kernel(
     tl.store(grad_since + part, since_s)
 
 
+def constants_of(kernel: Any, width: int, size: int) -> dict[str, Any]:
+    """What a kernel is compiled for. Those of the chains through the chunks hold all channels of their columns."""
+    deep = block_of(width)
+    cut = min(deep, 32)
+    return {"D": width, "C": size, "BD": cut if kernel is gradient_kernel else deep, "BV": cut, "HOW": HOW}
+
+
 class _Chunks(torch.autograd.Function):
     @staticmethod
     def forward(ctx, q, k, v, reach, kept, pushed, late, since, start_w, start_s):
@@ -181,18 +190,17 @@ class _Chunks(torch.autograd.Function):
         y, errors = torch.empty_like(v), torch.empty(rows, chunks, size, width, **new)
         weights = torch.empty(rows, chunks, width, width, **new)
         velocity, end_w, end_s = torch.empty_like(weights), torch.empty_like(start_w), torch.empty_like(start_s)
-        deep = block_of(width)
-        narrow = min(deep, 32)
+        constants = constants_of(forward_kernel, width, size)
         scalars = (reach, kept, pushed, late, since)
-        forward_kernel[triton.cdiv(width, narrow), rows](
+        forward_kernel[triton.cdiv(width, constants["BV"]), rows](
             q, k, v, *scalars, start_w, start_s, y, errors, weights, velocity, end_w, end_s, length, heads, chunks,
-            D=width, C=size, BD=deep, BV=narrow, HOW=HOW,
+            **constants,
         )  # fmt: skip
         ctx.save_for_backward(q, k, *scalars, errors, weights, velocity)
         return y, end_w, end_s
 
     @staticmethod
-    @once_differentiable
+    @first_only("The Triton form of the neural memory", 'backend="chunked"')
     def backward(ctx, grad_y, grad_end_w, grad_end_s):
         q, k, reach, kept, pushed, late, since, errors, weights, velocity = ctx.saved_tensors
         _batch, length, heads, width = q.shape
@@ -200,18 +208,17 @@ class _Chunks(torch.autograd.Function):
         grad_y, grad_end_w, grad_end_s = (t.contiguous() for t in (grad_y, grad_end_w, grad_end_s))
         grad_errors, grad_w, grad_s = (torch.empty_like(t) for t in (errors, weights, velocity))
         starts = torch.empty_like(grad_end_w), torch.empty_like(grad_end_s)
-        deep = block_of(width)
-        narrow, cut = min(deep, 32), min(deep, 32)
-        reverse_kernel[triton.cdiv(width, narrow), rows](
+        reverse, gradient = (constants_of(kernel, width, size) for kernel in (reverse_kernel, gradient_kernel))
+        reverse_kernel[triton.cdiv(width, reverse["BV"]), rows](
             q, k, reach, kept, pushed, late, since, grad_y, grad_end_w, grad_end_s, grad_errors, grad_w, grad_s,
-            *starts, length, heads, chunks, D=width, C=size, BD=deep, BV=narrow, HOW=HOW,
+            *starts, length, heads, chunks, **reverse,
         )  # fmt: skip
-        blocks = triton.cdiv(width, cut)
+        blocks = triton.cdiv(width, gradient["BD"])
         tokens = [torch.empty_like(q) for _ in range(3)]
         parts = [torch.empty(blocks, *t.shape, device=q.device) for t in (reach, kept, pushed, late, since)]
         gradient_kernel[chunks, rows, blocks](
             q, k, reach, kept, pushed, late, errors, weights, velocity, grad_y, grad_errors, grad_w, grad_s,
-            *tokens, *parts, length, heads, D=width, C=size, BD=cut, BV=narrow, HOW=HOW,
+            *tokens, *parts, length, heads, **gradient,
         )  # fmt: skip
         return *tokens, *(part.sum(0) for part in parts), *starts
 
