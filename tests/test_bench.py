@@ -236,6 +236,12 @@ def test_the_neural_memory_is_held_to_its_reference(monkeypatch: pytest.MonkeyPa
     assert len(rows) == 2 and told == []
 
 
+def test_a_case_with_a_limit_of_its_own_is_raced_under_it() -> None:
+    raced = {"only": ("labkit recurrent",), "device": CPU, "roof": ROOF, "gradients": False, **HOW}
+    rows, _ = delta.measure(1000, **SMALL, case="keys in turn", **raced)
+    assert 1e-5 < rows[-1]["error"] < 1e-4, "refused, if held to what other cases are"
+
+
 def test_what_a_slider_asks_for_is_timed_plain_and_fast() -> None:
     rows, told = models.awake("depo-elastic", 2, roof=ROOF, **HOW)
     assert [row["candidate"] for row in rows] == ["fast", "plain"] and told == []

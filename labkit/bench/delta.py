@@ -172,7 +172,8 @@ def measure(
     chunked = _step(_option(backend="chunked"), inputs, weights, gradients)
     flops = flops_of(chunked)
     moved = sum(t.nbytes for t in (*inputs.values(), *chunked(), *(weights if gradients else ())))
-    how: dict[str, Any] = {"limit": checks.LIMITS[dtype], "repeats": repeats, "threads": threads, "quiet": quiet}
+    own = [limit for (_, kind, of, _), limit in checks.OWN_LIMITS.items() if (kind, of) == (dtype, case)]
+    how: dict[str, Any] = {"limit": max([checks.LIMITS[dtype], *own]), "repeats": repeats, "threads": threads, "quiet": quiet}
     rows, refused = race(racing, wanted, title=f"{length} tokens", **how)
     shape: dict[str, Any] = {"length": length, "batch": batch, "heads": heads, "width": width, "case": case}
     shape |= {"gradients": gradients, "dtype": str(dtype).removeprefix("torch."), "device": device.type}
