@@ -348,6 +348,7 @@ def test_mac_retrieves_from_the_memory_before_the_segment(monkeypatch: pytest.Mo
         ({"chunk_size": 0}, "chunk_size must be a whole number of at least 1"),
         ({"momentum": 1}, "momentum must be True or False"),
         ({"max_step": -1.0}, "max_step must be a finite number above 0"),
+        ({"limit": "a"}, "limit must be a finite number above 0"),
         ({"memory_layers": 5}, "memory_layers=5 must be at most 4"),
     ],
 )

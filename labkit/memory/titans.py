@@ -108,7 +108,8 @@ class NeuralMemory(nn.Module):
         if chunk_size > WIDEST_CHUNK:
             raise ValueError(f"chunk_size must be 1 to {WIDEST_CHUNK}, but it is {chunk_size}.")
         for name, number in (("max_step", max_step), ("limit", limit), ("clip", clip)):
-            if number is not None and (isinstance(number, bool) or not 0 < number < math.inf):
+            real = isinstance(number, int | float) and not isinstance(number, bool)
+            if number is not None and not (real and 0 < number < math.inf):
                 raise ValueError(f"{name} must be a finite number above 0, or None, but it is {number!r}.")
         pushes = max(chunk_size, 8) * layers  # that may add up before anything answers them
         max_step = 1 / pushes if max_step is None else max_step
