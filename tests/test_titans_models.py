@@ -348,13 +348,18 @@ def test_mac_retrieves_from_the_memory_before_the_segment(monkeypatch: pytest.Mo
         ({"chunk_size": 0}, "chunk_size must be a whole number of at least 1"),
         ({"momentum": 1}, "momentum must be True or False"),
         ({"max_step": -1.0}, "max_step must be a finite number above 0"),
-        ({"limit": "a"}, "limit must be a finite number above 0"),
         ({"memory_layers": 5}, "memory_layers=5 must be at most 4"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(wrong: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         small("mac", **wrong)
+
+
+@pytest.mark.parametrize("limit", ["a", True, 0.0])
+def test_a_limit_that_bounds_nothing_is_refused(limit: Any) -> None:
+    with pytest.raises(ValueError, match="limit must be a finite number above 0, or None, but it is"):
+        NeuralMemory(16, limit=limit)
 
 
 def test_without_persistent_tokens_a_model_reads_too() -> None:
