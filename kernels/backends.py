@@ -47,7 +47,7 @@ def why_too_many(q: Tensor) -> str | None:
     if batch * heads <= MOST_ROWS:
         return None
     return (
-        f"The Triton form takes up to {MOST_ROWS:,} heads of all rows together, not {batch:,} rows of {heads:,} heads; "
+        f"The Triton form takes up to {MOST_ROWS:,} heads of all rows together, not {batch:,} rows times {heads:,}; "
         "give it fewer rows at a time."
     )
 

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from labkit.bench import Candidate, Roof, delta, measure_roof, models, peak_bytes, race, subjects, titans
 from labkit.bench.growth import exponent
+from labkit.checkpoints import load
 from labkit.checks import relative_error
 from labkit.cli import app
 from labkit.explore import kernel_speed
@@ -240,13 +241,20 @@ def test_a_case_with_a_limit_of_its_own_is_raced_under_it() -> None:
     raced = {"only": ("labkit recurrent",), "device": CPU, "roof": ROOF, "gradients": False, **HOW}
     rows, _ = delta.measure(1000, **SMALL, case="keys in turn", **raced)
     assert 1e-5 < rows[-1]["error"] < 1e-4, "refused, if held to what other cases are"
+    wrong = Candidate("labkit", lambda: [torch.full((3,), 1.00005)])
+    with pytest.raises(ArithmeticError, match="where 3e-05 is allowed"):
+        race([delta._held_to(wrong, "chunked", torch.float32, "keys in turn")], [torch.ones(3)], limit=1e-5, **HOW)
 
 
 def test_what_a_slider_asks_for_is_timed_plain_and_fast() -> None:
     rows, told = models.awake("depo-elastic", 2, roof=ROOF, **HOW)
     assert [row["candidate"] for row in rows] == ["fast", "plain"] and told == []
     assert all(row["error"] < 1e-4 and row["passes"] == 2 for row in rows)
-    assert all(0 < row["roofline"] == row["floor"] / row["seconds"] for row in rows)
+    model, _ = load("depo-elastic", 0)
+    weights = sum(p.nbytes for p in model.parameters())
+    counted = {n: models.awake("depo-elastic", n, roof=ROOF, **HOW)[0][0] for n in (1, 3)} | {2: rows[0]}
+    assert counted[3]["flops"] - counted[2]["flops"] == counted[2]["flops"] - counted[1]["flops"] > 0
+    assert [counted[n]["bytes"] for n in (1, 2, 3)] == [2 * weights, 3 * weights, 4 * weights]
 
 
 def test_a_training_step_is_timed_plain_and_fast() -> None:
@@ -300,7 +308,7 @@ def test_the_command_writes_its_rows(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         (["awake", "--width", "32"], "width would do nothing to 'awake'; leave it out."),
         (["titans", "--values", "--case", "equal keys"], "case, gradients would do nothing to 'titans'; leave it out."),
         (["delta", "--dtype", "float16"], "dtype must be float32 or bfloat16, but it is 'float16'."),
-        (["delta", "--out", "rows.txt"], "Rows are stored in a file that ends in .csv, but rows.txt does not."),
+        (["delta", "--out", "rows.txt"], "--out must end in .csv, but it is rows.txt."),
         (["delta", "--device", "meta2"], "There is no device 'meta2' here"),
         (["delta", "--size", "5", "--case", "odd", "--quiet"], "There is no case 'odd'"),
     ],

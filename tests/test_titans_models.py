@@ -358,7 +358,7 @@ def test_settings_that_do_not_go_together_are_refused(wrong: dict[str, Any], sen
 
 @pytest.mark.parametrize("limit", ["a", True, 0.0])
 def test_a_limit_that_bounds_nothing_is_refused(limit: Any) -> None:
-    with pytest.raises(ValueError, match="limit must be a finite number above 0, or None, but it is"):
+    with pytest.raises(ValueError, match="limit must be a finite number above 0, or None for none, but it is"):
         NeuralMemory(16, limit=limit)
 
 

@@ -167,7 +167,7 @@ def test_more_heads_than_a_grid_holds_are_left_to_chunks(monkeypatch: pytest.Mon
         here, there = seen(batch, heads, 8), seen(batch, heads, 8, "cuda")
         assert choice.why_not(here, here) is None and memories.why_not(here, begun, 16, None, None) is None
         assert choose_backend(there, there).backend == memories.choose_backend(there, begun, 16).backend == "triton"
-    for batch, heads, told in ((65_536, 1, "65,536 rows of 1 heads"), (4_096, 16, "4,096 rows of 16 heads")):
+    for batch, heads, told in ((65_536, 1, "65,536 rows times 1;"), (4_096, 16, "4,096 rows times 16;")):
         here, there = seen(batch, heads, 8), seen(batch, heads, 8, "cuda")
         for why in (choice.why_not(here, here), memories.why_not(here, begun, 16, None, None)):
             assert why is not None and f"takes up to 65,535 heads of all rows together, not {told}; give" in why
@@ -175,7 +175,7 @@ def test_more_heads_than_a_grid_holds_are_left_to_chunks(monkeypatch: pytest.Mon
             assert chosen.backend == "chunked" and "65,535" in chosen.why
     inputs = {name: torch.zeros(()).expand(65_536, 3, 1, 4) for name in "qkv"}
     inputs |= {name: torch.zeros(()).expand(65_536, 3, 1) for name in ("g", "beta")}
-    with pytest.raises(ValueError, match=r'65,536 rows of 1 heads; give it fewer.* Take backend="chunked"\.'):
+    with pytest.raises(ValueError, match=r'65,536 rows times 1; give it fewer.* Take backend="chunked"\.'):
         gated_delta_rule(**{n: t.to(DEVICE) for n, t in inputs.items()}, backend="triton")  # type: ignore[arg-type]
 
 

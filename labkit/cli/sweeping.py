@@ -131,6 +131,8 @@ def laws(
     from labkit.laws.verdict import whole_seeds
 
     rows = whole_seeds(reach_table(_swept(grid)))
+    if rows.empty:
+        raise ValueError(f"No seed has every cell yet; `labkit sweep {grid}` goes on.")
     if rows["params"].nunique() < 3:
         raise ValueError(f"Laws need three widths or more, and {grid} has fewer; sizes has four.")
     table = summary(rows)

@@ -62,7 +62,7 @@ def bench(
     if dtype not in dtypes:
         raise ValueError(f"dtype must be float32 or bfloat16, but it is {dtype!r}.")
     if out is not None and out.suffix != ".csv":
-        raise ValueError(f"Rows are stored in a file that ends in .csv, but {out} does not.")
+        raise ValueError(f"--out must end in .csv, but it is {out}.")
     threads = threads or (1 if what == "awake" else torch.get_num_threads())
     torch.set_num_threads(threads)
     roof = Roof(0, 0)

@@ -14,7 +14,7 @@ from labkit.laws.summary import WITH_ALL
 from labkit.laws.teaching import KNOWN, times_less, tokens_until
 from labkit.laws.verdict import contest
 
-__all__ = ["QUESTIONS", "contests", "fitted", "in_words", "lessons", "said", "times_in_words"]
+__all__ = ["QUESTIONS", "contests", "fitted", "in_words", "lessons", "said", "scores", "times_in_words"]
 
 QUESTIONS = tuple(2**power for power in range(11))
 """How many questions a sleep serves, in the contest."""
@@ -44,6 +44,12 @@ def in_words(what: str, digits: int = 1, sign: str = "") -> pd.DataFrame:
     ]  # fmt: skip
     square = rows.assign(text=texts).pivot(index="law", columns="name", values="text")
     return square.loc[rows["law"].unique()].rename_axis(index=None, columns=None)
+
+
+def scores() -> pd.DataFrame:
+    """How far off each law is on the dear part of the grid, and how much less that is than with the dearest cells."""
+    parts = {"off by": in_words("held out", 2), "less than dearest": in_words("gain", 2, "+")}
+    return pd.DataFrame({name: part.squeeze(axis=1) for name, part in parts.items() if len(part)})
 
 
 def fitted(rows: pd.DataFrame) -> Panel:
@@ -166,6 +172,8 @@ def lessons() -> Panel:
 def times_in_words(passes: int) -> pd.DataFrame:
     """How many times more tokens a hop takes without written steps, by hop; a least value says that it is one."""
     found = times_less(f"corner-n{passes}", f"corner-even-n{passes}")
+    if not len(found):
+        return found
     texts = [
         f"at least {row.times:.1f}" if row.known < row.seeds
         else f"{row.times:.1f} [{row.low:.1f}, {row.high:.1f}]"

@@ -23,7 +23,7 @@ from labkit.explore.sleeper import absent
 from labkit.haystack import needle_task
 from labkit.memory import NeuralMemory
 from labkit.models import SleepLM
-from labkit.tasks import Needle
+from labkit.tasks import Exam, Needle
 
 __all__ = ["EXAMPLE", "explore", "pushes"]
 
@@ -98,19 +98,17 @@ def _panel(model: SleepLM, task: Needle, name: str) -> Panel:
     axes(fig, (1, 1), x="token of the text", y="θ × surprise, all memories", x_range=(-1, MOST), y_range=(0, 1))
     axes(fig, (1, 2), x="fact of the text", y="probability", x_range=(0.4, FACTS + 0.6), y_range=(0, 1.12))
     fig.update_xaxes(dtick=1, row=1, col=2)
-    last: dict[str, Tensor] = {}
+    last: dict[str, tuple[Tensor, Exam]] = {}
 
     def show() -> str:
         try:
             context = task.encode(typed.value)
-            exam = task.questions(context)
-            last["context"], complaint.value = context, ""
+            last["read"], complaint.value = (context, task.questions(context)), ""
         except ValueError as mistake:
             if not last:
                 raise
             complaint.value = f"<b>Not yet a text with facts.</b> {html.escape(str(mistake))} The last one is shown."
-            context = last["context"]
-            exam = task.questions(context)
+        context, exam = last["read"]
         moved = pushes(model, context).sum(0)[:MOST].numpy()
         fact = _in_facts(context, task)[:MOST]
         after = torch.cat([context, hay[torch.arange(filler.value) % len(hay)]])

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labkit.kernels.titans import WIDEST_CHUNK, Carried, continue_memory, read_memory
+from labkit.kernels.titans.inputs import checked_bounds
 from labkit.memory.association import associate
 from labkit.memory.convolution import convolve
 
@@ -107,10 +108,9 @@ class NeuralMemory(nn.Module):
             raise ValueError(f"dim={dim} must be a multiple of heads={heads}, so that every head is as wide.")
         if chunk_size > WIDEST_CHUNK:
             raise ValueError(f"chunk_size must be 1 to {WIDEST_CHUNK}, but it is {chunk_size}.")
-        for name, number in (("max_step", max_step), ("limit", limit), ("clip", clip)):
-            real = isinstance(number, int | float) and not isinstance(number, bool)
-            if number is not None and not (real and 0 < number < math.inf):
-                raise ValueError(f"{name} must be a finite number above 0, or None, but it is {number!r}.")
+        limit, clip = checked_bounds(limit, clip)
+        if max_step is not None and (isinstance(max_step, bool) or not 0 < max_step < math.inf):
+            raise ValueError(f"max_step must be a finite number above 0, or None, but it is {max_step!r}.")
         pushes = max(chunk_size, 8) * layers  # that may add up before anything answers them
         max_step = 1 / pushes if max_step is None else max_step
         self.heads, self.chunk_size = heads, chunk_size
