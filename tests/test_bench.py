@@ -378,6 +378,14 @@ def test_what_a_slider_asks_for_stays_below_30_ms_on_one_core(repo: Path) -> Non
         assert f"grows as {axis} to the power of {own['exponent']:.2f}".replace(" 0.", " .") + f" [{ends}]" in told
 
 
+def test_short_texts_without_gradients_are_faster_than_in_the_plain_form(repo: Path) -> None:
+    rows = pd.read_csv(repo / "data" / "results" / "bench-short.csv")
+    ratios = rows[rows["candidate"] == "labkit plain"].set_index("length")["ratio"]
+    assert set(ratios.index) == {4, 8, 16, 32} and not rows["gradients"].any() and ratios.min() > 1.1
+    told = " ".join((repo / "data" / "LOG.md").read_text(encoding="utf-8").split())
+    assert f"takes {ratios.min():.2f} to {ratios.max():.2f} times as long for 4 to 32 tokens" in told
+
+
 def test_the_log_tells_how_long_a_step_takes_to_compile(repo: Path) -> None:
     rows = pd.read_csv(repo / "data" / "results" / "bench-training.csv").set_index(["candidate", "passes"])
     compiled = rows.loc["fast, compiled"]
