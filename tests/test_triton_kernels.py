@@ -170,7 +170,7 @@ def test_more_heads_than_a_grid_holds_are_left_to_chunks(monkeypatch: pytest.Mon
     for batch, heads, told in ((65_536, 1, "65,536 rows times 1;"), (4_096, 16, "4,096 rows times 16;")):
         here, there = seen(batch, heads, 8), seen(batch, heads, 8, "cuda")
         for why in (choice.why_not(here, here), memories.why_not(here, begun, 16, None, None)):
-            assert why is not None and f"takes up to 65,535 heads of all rows together, not {told}; give" in why
+            assert why is not None and f"takes up to 65,535 heads of all rows together, not {told} give" in why
         for chosen in (choose_backend(there, there), memories.choose_backend(there, begun, 16)):
             assert chosen.backend == "chunked" and "65,535" in chosen.why
     inputs = {name: torch.zeros(()).expand(65_536, 3, 1, 4) for name in "qkv"}
