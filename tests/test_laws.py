@@ -132,8 +132,7 @@ def test_a_floor_at_zero_has_an_interval_or_none() -> None:
             assert interval.low <= interval.value <= interval.high and (name == "E" or interval.low < interval.value)
         if fitted.params["E"] < 1e-6:
             at_zero.append(fitted.intervals.get("E"))
-    told = [floor for floor in at_zero if floor is not None]  # some are at the edge, where a run's roundings decide
-    assert len(told) > len(at_zero) / 2 and all(floor.high > 0.01 for floor in told)
+    assert at_zero and all(floor is not None and floor.high > 0.01 for floor in at_zero)
     # nothing holds this floor: the law that fits best without one would have it far below zero
     cells = synthetic("passes", np.random.default_rng(0), seeds=3)
     falling = fit(cells.assign(error=0.9 - 0.3 * np.log(cells["passes"]) + 0.01 * cells["seed"]), "passes")
